@@ -1,0 +1,97 @@
+"""The audit chain: every state change, in the transaction that makes it. One chain a host, `county` for the rest.
+
+Appending takes the chain's row lock, so writers of one chain queue up and writers of different chains do not.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from store.canonical import GENESIS, canonical_json, chain_hash
+from store.tables.audit import AuditEvent, ChainHead
+from store.upsert import insert_if_absent
+from wire.clock import to_ms
+
+COUNTY_CHAIN = "county"
+
+
+@dataclass(frozen=True)
+class BrokenLink:
+    """The first row of a chain that does not follow from the one before it."""
+
+    chain_id: str
+    seq: int
+    what: str
+
+
+def append_audit_event(
+    session: Session,
+    *,
+    chain_id: str,
+    at: datetime,
+    actor: str,
+    action: str,
+    subject: str,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> int:
+    """Add one event to a chain and return its number. `before` and `after` hold integers and text only.
+
+    Raises TypeError for floats (see store.canonical). Commits nothing: it belongs to the caller's transaction.
+    """
+    insert_if_absent(session, ChainHead, {"chain_id": chain_id, "seq": 0, "hash": GENESIS})
+    head = session.execute(select(ChainHead).where(ChainHead.chain_id == chain_id).with_for_update()).scalar_one()
+    seq = head.seq + 1
+    body = canonical_json(
+        {
+            "chain": chain_id,
+            "seq": seq,
+            "at_ms": to_ms(at),
+            "actor": actor,
+            "action": action,
+            "subject": subject,
+            "before": before,
+            "after": after,
+        }
+    )
+    row_hash = chain_hash(head.hash, body)
+    session.add(
+        AuditEvent(
+            chain_id=chain_id,
+            seq=seq,
+            at=at,
+            actor=actor,
+            action=action,
+            subject=subject,
+            body=body,
+            prev_hash=head.hash,
+            row_hash=row_hash,
+        )
+    )
+    head.seq, head.hash = seq, row_hash
+    session.flush()
+    return seq
+
+
+def check_audit_chain(session: Session, chain_id: str) -> BrokenLink | None:
+    """Recompute a chain from its stored bytes; return its first wrong row, None where it holds."""
+    previous, expected = GENESIS, 1
+    rows = session.execute(
+        select(AuditEvent.seq, AuditEvent.at, AuditEvent.body, AuditEvent.prev_hash, AuditEvent.row_hash)
+        .where(AuditEvent.chain_id == chain_id)
+        .order_by(AuditEvent.seq)
+        .execution_options(yield_per=1000)
+    )
+    for row in rows:
+        if row.seq != expected:
+            return BrokenLink(chain_id, expected, "the event is missing")
+        if row.prev_hash != previous or row.row_hash != chain_hash(previous, row.body):
+            return BrokenLink(chain_id, row.seq, "its hash does not follow from its bytes and the event before")
+        previous, expected = row.row_hash, expected + 1
+    head = session.get(ChainHead, chain_id)
+    if head is not None and (head.seq != expected - 1 or head.hash != previous):
+        return BrokenLink(chain_id, head.seq, "the chain's head does not match its last event")
+    return None

@@ -1,0 +1,190 @@
+"""Open a database by URL and hand out transactions. The only place that knows which engine it is.
+
+`write()` is one transaction that commits at the end of the block or rolls back; on SQLite it is BEGIN IMMEDIATE,
+so "insert, catch the unique key" and row locks mean the same on both engines. `read()` never takes the write lock.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+
+from store.errors import AlreadyThere, AppendOnly, CalendarOverlap, StillReferenced, StoreError, TryAgain
+from store.types import UtcDateTime
+
+OVERLAP_MARK = "openlab_calendar_overlap"
+APPEND_ONLY_MARK = "openlab_append_only"
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """All tables of the ledger database hang on this metadata."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {int: BigInteger, datetime: UtcDateTime}
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open database. `translate` says what a driver's error means in our words."""
+
+    engine: Engine
+    _sessions: sessionmaker[Session]
+    _translate: Callable[[DBAPIError], StoreError | None]
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One read-write transaction: commits when the block ends, rolls back when it raises.
+
+        Driver errors come out as errors of `store.errors` where they have a meaning there.
+        """
+        with self._translated(), self._sessions() as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One read-only transaction: sees one state of the database and waits for no writer."""
+        with self._translated(), self._sessions() as session:
+            session.connection(execution_options={"openlab_read_only": True})
+            yield session
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            meaning = self._translate(error)
+            if meaning is None:
+                raise
+            raise meaning from error
+
+    def meaning_of(self, error: DBAPIError) -> StoreError | None:
+        """Return what a driver's error means, for code that catches it inside a transaction (in a savepoint)."""
+        return self._translate(error)
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def open_database(url: str) -> Database:
+    """Open the database that `url` names (`sqlite:////path/openlab.db` or `postgresql+psycopg://…`).
+
+    Raises ValueError that lists the known schemes. Does not create or migrate tables (see store.migrations).
+    """
+    scheme = make_url(url).get_backend_name()
+    if scheme not in _OPENERS:
+        raise ValueError(f"no database backend is called {scheme!r}; known: {', '.join(sorted(_OPENERS))}")
+    engine, translate = _OPENERS[scheme](url)
+    return Database(engine, sessionmaker(engine, expire_on_commit=False), translate)
+
+
+def insert_statement(session: Session, table: type[Base]) -> Any:
+    """Return an INSERT that knows ON CONFLICT, in the words of the session's engine (see store.upsert)."""
+    return _INSERTS[session.get_bind().dialect.name](table)
+
+
+def refusal_of(session: Session, error: DBAPIError) -> StoreError | None:
+    """Return what a driver's error means, for a service that put its insert into a savepoint of this session."""
+    return _TRANSLATIONS[session.get_bind().dialect.name](error)
+
+
+def by_code_point(session: Session, column: ColumnElement[str]) -> ColumnElement[str]:
+    """Return a text column to order by so that every engine gives the same order: that of Python's `sorted`."""
+    return column.collate(_CODE_POINT_COLLATIONS[session.get_bind().dialect.name])
+
+
+def is_write_locked_per_database(connection: Connection) -> bool:
+    """Whether one writer at a time is the engine's own rule (then migrations rebuild tables by copying)."""
+    return connection.dialect.name == "sqlite"
+
+
+def _open_sqlite(url: str) -> tuple[Engine, Callable[[DBAPIError], StoreError | None]]:
+    path = make_url(url).database
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, pool_size=20, max_overflow=20)
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, record: Any) -> None:
+        # The driver must not open transactions by itself: with its defaults a savepoint survives a rollback.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA busy_timeout=30000")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("openlab_read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine, _translate_sqlite
+
+
+def _translate_sqlite(error: DBAPIError) -> StoreError | None:
+    text = str(error.orig)
+    if OVERLAP_MARK in text:
+        return CalendarOverlap("the instrument is taken at that time")
+    if APPEND_ONLY_MARK in text:
+        return AppendOnly(text)
+    if "UNIQUE constraint failed" in text:
+        return AlreadyThere(text)
+    if "FOREIGN KEY constraint failed" in text:
+        return StillReferenced(text)
+    if "database is locked" in text or "database table is locked" in text:
+        return TryAgain(text)
+    return None
+
+
+def _open_postgresql(url: str) -> tuple[Engine, Callable[[DBAPIError], StoreError | None]]:
+    engine = create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        pool_size=20,
+        max_overflow=20,
+        pool_pre_ping=True,
+        connect_args={"options": "-c lock_timeout=10000 -c timezone=UTC", "connect_timeout": 5},
+    )
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("openlab_read_only", False):
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    return engine, _translate_postgresql
+
+
+def _translate_postgresql(error: DBAPIError) -> StoreError | None:
+    text, code = str(error.orig), getattr(error.orig, "sqlstate", None)
+    if code == "23P01":
+        return CalendarOverlap("the instrument is taken at that time")
+    if APPEND_ONLY_MARK in text:
+        return AppendOnly(text)
+    if isinstance(error, IntegrityError) and code == "23505":
+        return AlreadyThere(text)
+    if code == "23503":
+        return StillReferenced(text)
+    if code in ("40001", "40P01", "55P03"):
+        return TryAgain(text)
+    return None
+
+
+_CODE_POINT_COLLATIONS = {"sqlite": "BINARY", "postgresql": "C"}
+_INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_TRANSLATIONS = {"sqlite": _translate_sqlite, "postgresql": _translate_postgresql}
+_OPENERS = {"sqlite": _open_sqlite, "postgresql": _open_postgresql}

@@ -1,0 +1,146 @@
+"""Messages for tests: one plain usage record, and Hypothesis strategies for every type that travels."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from wire.messages import (
+    MAX_TELEMETRY_SAMPLES,
+    Ack,
+    AgentState,
+    Birth,
+    ClockQuality,
+    Live,
+    Message,
+    Odometer,
+    Power,
+    PowerState,
+    RecordKind,
+    ServerState,
+    StreamKind,
+    StreamPosition,
+    Telemetry,
+    UsageRecord,
+    timestamp,
+)
+
+STREAM = "01HZX7W3Q8V5K2M4N6P8R0T2Y4"
+
+
+def a_usage_record(**changes: Any) -> UsageRecord:
+    """Return a tick of one minute of running, with any field changed."""
+    fields: dict[str, Any] = {
+        "stream": STREAM,
+        "seq": 1,
+        "boot": "boot-1",
+        "kind": RecordKind.TICK,
+        "inst": "xc-h01-01",
+        "from_ms": 1_000,
+        "to_ms": 61_000,
+        "state": PowerState.RUNNING,
+        "odo": Odometer(running=60_000),
+        "ts": "2026-11-21T01:00:00.123Z",
+        "ts_q": ClockQuality.NTP,
+        "power_w": Power(avg=1210.5, min=1180.0, max=1300.0),
+        "samples": 6,
+    }
+    return UsageRecord(**fields | changes)
+
+
+WIRE_IDS = st.from_regex(r"[a-z0-9-]{3,32}", fullmatch=True)
+INSTRUMENTS = WIRE_IDS | st.just("_")
+STREAMS = st.from_regex(r"[0-9A-HJKMNP-TV-Z]{26}", fullmatch=True)
+TIMESTAMPS = st.integers(0, 4_102_444_800_000).map(timestamp)
+MS = st.integers(0, 2**53)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+NAMES = TEXT.filter(bool)
+QUALITY = st.sampled_from(ClockQuality)
+STATES = st.sampled_from(PowerState)
+
+
+@st.composite
+def usage_records(draw: st.DrawFn) -> UsageRecord:
+    start = draw(MS)
+    return UsageRecord(
+        stream=draw(STREAMS),
+        seq=draw(st.integers(1, 2**53)),
+        boot=draw(NAMES),
+        kind=draw(st.sampled_from(RecordKind)),
+        inst=draw(INSTRUMENTS),
+        session=draw(NAMES),
+        from_ms=start,
+        to_ms=draw(st.integers(start, 2**53)),
+        state=draw(STATES),
+        odo=Odometer(off=draw(MS), standby=draw(MS), running=draw(MS), unknown=draw(MS)),
+        ts=draw(TIMESTAMPS),
+        ts_q=draw(QUALITY),
+        power_w=draw(st.none() | st.builds(Power, avg=FINITE, min=FINITE, max=FINITE)),
+        energy_wh=draw(st.none() | FINITE),
+        energy_q=draw(st.sampled_from(["ok", "reset", "jump", "none"])),
+        samples=draw(MS),
+        missed=draw(MS),
+        flags=tuple(draw(st.lists(TEXT, max_size=4))),
+        reason=draw(st.none() | TEXT),
+        user_hint=draw(st.none() | TEXT),
+        edge_unc_ms=draw(st.none() | MS),
+        detail=draw(st.dictionaries(TEXT, st.none() | st.integers() | FINITE | TEXT, max_size=4)),
+    )
+
+
+@st.composite
+def telemetry(draw: st.DrawFn) -> Telemetry:
+    offsets = draw(st.lists(MS, min_size=1, max_size=MAX_TELEMETRY_SAMPLES, unique=True))
+    count = len(offsets)
+    column = st.lists(st.none() | FINITE, min_size=count, max_size=count)
+    return Telemetry(
+        stream=draw(STREAMS),
+        seq=draw(st.integers(1, 2**53)),
+        boot=draw(NAMES),
+        inst=draw(INSTRUMENTS),
+        t0_ms=draw(MS),
+        ts=draw(TIMESTAMPS),
+        ts_q=draw(QUALITY),
+        period_ms=draw(st.integers(1, 60_000)),
+        dt_ms=tuple(sorted(offsets)),
+        power_w=tuple(draw(st.lists(FINITE, min_size=count, max_size=count))),
+        state=tuple(draw(st.lists(STATES, min_size=count, max_size=count))),
+        energy_wh=tuple(draw(st.just([]) | column)),
+    )
+
+
+POSITIONS = st.builds(
+    StreamPosition, stream=STREAMS, kind=st.sampled_from(StreamKind), first_kept=st.integers(1, 2**53), last=MS
+)
+TEXT_MAPS = st.dictionaries(TEXT, TEXT, max_size=3)
+
+MESSAGES: st.SearchStrategy[Message] = st.one_of(
+    usage_records(),
+    telemetry(),
+    st.builds(
+        AgentState,
+        online=st.booleans(),
+        cause=st.sampled_from(["start", "running", "stop", "lost"]),
+        boot=TEXT,
+        ts=TIMESTAMPS,
+        clock=QUALITY,
+        queued=MS,
+        dropped=MS,
+    ),
+    st.builds(
+        Birth,
+        agent=WIRE_IDS,
+        boot=TEXT,
+        ts=TIMESTAMPS,
+        software=TEXT,
+        speaks=st.lists(TEXT, max_size=3).map(tuple),
+        instruments=st.lists(INSTRUMENTS, max_size=3).map(tuple),
+        drivers=TEXT_MAPS,
+        profiles=TEXT_MAPS,
+        streams=st.lists(POSITIONS, max_size=3).map(tuple),
+        config_version=st.integers(),
+    ),
+    st.builds(Live, inst=INSTRUMENTS, ts=TIMESTAMPS, power_w=st.none() | FINITE, state=STATES),
+    st.builds(Ack, stream=STREAMS, upto=MS, holes=st.lists(st.tuples(MS, MS), max_size=5).map(tuple)),
+    st.builds(ServerState, online=st.booleans(), gateway=WIRE_IDS, ts=TIMESTAMPS),
+)

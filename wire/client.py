@@ -1,0 +1,264 @@
+"""The MQTT 3.1.1 client both ends use: persistent session, QoS 1, acknowledgement when the caller says so.
+
+A PUBACK from the broker is a hint that a row may leave the sending window, never a receipt (docs/messages.md).
+Callbacks run on paho's network thread: they may queue, count and publish, but must not block. No caller
+may hold a lock of its own around `publish` that a callback takes too: paho calls back with its lock held.
+A callback that raises is logged and counted, and the connection lives on: otherwise the thread would end and the
+client would seem connected for ever. A delivery whose callback raised is not acknowledged.
+"""
+
+import random
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+import paho.mqtt.client as paho
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from wire.errors import WireError
+
+log = structlog.get_logger(__name__)
+
+
+class BrokerRefused(WireError):
+    """The broker answered and said no: wrong credential, or a client id it will not have."""
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """Where a broker listens and who we are there. `mqtt://` is plain TCP, `mqtts://` TLS."""
+
+    host: str
+    port: int
+    tls: bool
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @staticmethod
+    def parse(url: str) -> "BrokerAddress":
+        """Read `mqtt://user:password@host:port`. Raises ValueError with the form that is expected."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+            raise ValueError(f"broker address {parts.scheme}://… is not mqtt://host:port or mqtts://host:port")
+        tls = parts.scheme == "mqtts"
+        return BrokerAddress(
+            host=parts.hostname,
+            port=parts.port or (8883 if tls else 1883),
+            tls=tls,
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+        )
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Something to publish: on connecting (birth) or by the broker in our name (last will)."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message that arrived. Nothing is acknowledged to the broker until `ack` is called."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    _ack: Callable[[], None] = field(repr=False)
+
+    def ack(self) -> None:
+        """Send the PUBACK. Does nothing if the connection it came on is gone: the broker delivers again."""
+        self._ack()
+
+
+class MqttClient:
+    """One connection that keeps itself up. Construct, set the callbacks, `start`; `stop` says good-bye properly."""
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        client_id: str,
+        *,
+        subscriptions: Sequence[str] = (),
+        clean_session: bool = False,
+        will: Callable[[], Publication] | None = None,
+        keepalive_s: int = 15,
+        on_connect: Callable[[], None] | None = None,
+        on_disconnect: Callable[[], None] | None = None,
+        on_delivery: Callable[[Delivery], None] | None = None,
+        on_puback: Callable[[int], None] | None = None,
+    ) -> None:
+        self._address = address
+        self._subscriptions = list(subscriptions)
+        self._keepalive_s = keepalive_s
+        self._will = will
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        self._on_delivery = on_delivery
+        self._on_puback = on_puback
+        self._connection = 0
+        self._connected = threading.Event()
+        self._settled = threading.Event()
+        self._subscribed = threading.Event()
+        self.refusal: str | None = None
+        self.denied: tuple[str, ...] = ()
+        self.callback_errors = 0
+        self._paho = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=clean_session,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            manual_ack=True,
+        )
+        if address.username is not None:
+            self._paho.username_pw_set(address.username, address.password)
+        if address.tls:
+            self._paho.tls_set_context(ssl.create_default_context())
+        # Full jitter, so that a county of agents does not come back in one second after a power cut.
+        self._paho.reconnect_delay_set(min_delay=1 + random.random(), max_delay=60)  # type: ignore[arg-type]  # any number
+        self._paho.max_queued_messages_set(2000)
+        self._paho.max_inflight_messages_set(100)
+        self._paho.on_connect = self._connect_done
+        self._paho.on_disconnect = self._disconnected
+        self._paho.on_message = self._message
+        self._paho.on_publish = self._published
+        self._paho.on_subscribe = self._subscribe_done
+
+    @property
+    def connected(self) -> bool:
+        return self._connected.is_set()
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the broker has answered our subscriptions on this connection; `denied` names those it refused."""
+        return self._subscribed.is_set()
+
+    @property
+    def connection(self) -> int:
+        """Counts connections: message ids of one connection mean nothing on the next."""
+        return self._connection
+
+    def start(self) -> None:
+        """Begin connecting in the background, and keep at it until `stop`."""
+        self._renew_will()
+        self._paho.connect_async(self._address.host, self._address.port, keepalive=self._keepalive_s)
+        self._paho.loop_start()
+
+    def wait_connected(self, timeout_s: float) -> None:
+        """Wait until connected. Raises BrokerRefused on a no, TimeoutError where nobody answers.
+
+        The client goes on trying after either error; `stop` ends that.
+        """
+        self._settled.wait(timeout_s)
+        if self._connected.is_set():
+            return
+        where = f"{self._address.host}:{self._address.port}"
+        if self.refusal is not None:
+            raise BrokerRefused(f"the broker at {where} refused the connection: {self.refusal}")
+        raise TimeoutError(f"no broker answered at {where} within {timeout_s:g} s")
+
+    def publish(self, publication: Publication) -> int | None:
+        """Hand a message to the connection; return its message id, or None where it was not taken.
+
+        None means: not connected, or the queue is full. The caller keeps what it has and tries later. What was taken
+        and not confirmed is sent again by the client itself after a reconnect, so it may arrive more than once.
+        """
+        if not self._connected.is_set():
+            return None
+        info = self._paho.publish(publication.topic, publication.payload, publication.qos, publication.retain)
+        return info.mid if info.rc == paho.MQTT_ERR_SUCCESS else None
+
+    def publish_and_wait(self, publication: Publication, timeout_s: float) -> bool:
+        """Publish and wait until the broker has it; False where that did not happen in time.
+
+        Not to be called from a callback: the confirmation arrives on the thread that would be waiting.
+        """
+        if not self._connected.is_set():
+            return False
+        info = self._paho.publish(publication.topic, publication.payload, publication.qos, publication.retain)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            return False
+        info.wait_for_publish(timeout_s)
+        return info.is_published()
+
+    def stop(self) -> None:
+        """Disconnect in an orderly way (no last will is sent) and end the network thread."""
+        self._paho.disconnect()
+        self._paho.loop_stop()
+        self._connected.clear()
+
+    def _renew_will(self) -> None:
+        if self._will is not None:
+            will = self._will()
+            self._paho.will_set(will.topic, will.payload, will.qos, will.retain)
+
+    def _connect_done(self, client: paho.Client, userdata: object, flags: object, reason, properties) -> None:  # type: ignore[no-untyped-def]
+        if reason.is_failure:
+            self.refusal = str(reason)
+            self._settled.set()
+            return
+        self.refusal = None
+        self._connection += 1
+        # On every connect: a broker that lost its database has forgotten what we subscribed to.
+        if self._subscriptions:
+            client.subscribe([(topic, 1) for topic in self._subscriptions])
+        self._connected.set()
+        self._settled.set()
+        if self._on_connect is not None:
+            self._call("on_connect", self._on_connect)
+
+    def _disconnected(
+        self, client: paho.Client, userdata: object, flags: object, reason: object, properties: object
+    ) -> None:
+        self._connected.clear()
+        self._subscribed.clear()
+        if self.refusal is None:
+            # So that the next wait_connected waits again; a refusal stands until the broker answers otherwise.
+            self._settled.clear()
+        self._connection += 1
+        if self._will is not None:
+            self._call("will", self._renew_will)
+        if self._on_disconnect is not None:
+            self._call("on_disconnect", self._on_disconnect)
+
+    def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        connection, mid, qos = self._connection, message.mid, message.qos
+
+        def ack() -> None:
+            if self._connection == connection:
+                client.ack(mid, qos)
+
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            log.warning("a message under a topic that is not UTF-8 was acknowledged unread", bytes=len(message.payload))
+            ack()
+            return
+        if self._on_delivery is None:
+            ack()
+        else:
+            self._call("on_delivery", self._on_delivery, Delivery(topic, bytes(message.payload), message.retain, ack))
+
+    def _published(self, client: paho.Client, userdata: object, mid: int, reason: object, properties: object) -> None:
+        if self._on_puback is not None:
+            self._call("on_puback", self._on_puback, mid)
+
+    def _subscribe_done(self, client: paho.Client, userdata: object, mid: int, reasons, properties: object) -> None:  # type: ignore[no-untyped-def]
+        """Keep what the broker denied. An empty list proves nothing: Mosquitto says yes and delivers nothing."""
+        self.denied = tuple(t for t, reason in zip(self._subscriptions, reasons, strict=False) if reason.is_failure)
+        if self.denied:
+            log.warning("the broker denied subscriptions", denied=self.denied, username=self._address.username)
+        self._subscribed.set()
+
+    def _call(self, name: str, callback: Callable[..., None], *arguments: object) -> None:
+        try:
+            callback(*arguments)
+        except Exception:
+            self.callback_errors += 1
+            log.exception("a callback of the MQTT client failed", callback=name)

@@ -1,0 +1,312 @@
+"""Message types: frozen, versioned by the `schema` field, one class a message. Docs: docs/messages.md.
+
+`encode` gives canonical bytes (sorted keys, no spaces, UTF-8), so a message that is sent again is the same
+message byte for byte; `decode` refuses what the contract does not allow. Fields are never added to a version:
+a new field is a new version, and a reader that does not know it parks the message instead of guessing.
+"""
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from wire.clock import from_ms, to_ms
+from wire.errors import BadPayload
+from wire.ids import is_stream_id, is_wire_id
+
+MAX_USAGE_BYTES = 8 * 1024
+MAX_TELEMETRY_BYTES = 64 * 1024
+MAX_TELEMETRY_SAMPLES = 60
+
+
+class PowerState(StrEnum):
+    """What an instrument is doing, as far as its power tells."""
+
+    OFF = "off"
+    STANDBY = "standby"
+    RUNNING = "running"
+    UNKNOWN = "unknown"
+
+
+class ClockQuality(StrEnum):
+    """How far a wall-clock label may be trusted."""
+
+    NTP = "ntp"
+    RTC = "rtc"
+    HOLDOVER = "holdover"
+    UNSET = "unset"
+
+
+class StreamKind(StrEnum):
+    """A spool file carries one kind: usage is never dropped, telemetry may be (and is counted)."""
+
+    USAGE = "usage"
+    TELEMETRY = "telemetry"
+
+
+class RecordKind(StrEnum):
+    """Why a usage record was written."""
+
+    TICK = "tick"
+    OPEN = "open"
+    CLOSE = "close"
+    GAP = "gap"
+    CLOCK = "clock"
+    CHECKIN = "checkin"
+    FAULT = "fault"
+    SPOOL_LOST = "spool_lost"
+    CONFIG = "config"
+
+
+def _stream(text: str) -> str:
+    if not is_stream_id(text):
+        raise ValueError("a stream is a ULID of 26 characters")
+    return text
+
+
+def _instrument(text: str) -> str:
+    if text != "_" and not is_wire_id(text):
+        raise ValueError("an instrument is 3 to 32 characters of a-z, 0-9 and '-', or '_' for the agent itself")
+    return text
+
+
+def _timestamp(text: str) -> str:
+    # Looked at before parsing: an offset at either end of the calendar overflows when it is brought to UTC.
+    moment = datetime.fromisoformat(text) if text.endswith("Z") else None
+    if moment is None or timestamp(to_ms(moment)) != text:
+        raise ValueError("times are UTC with milliseconds, like 2026-11-21T01:02:03.004Z")
+    return text
+
+
+def timestamp(ms: int) -> str:
+    """Return the wire form of an instant: RFC 3339, UTC, milliseconds, `Z`."""
+    return from_ms(ms).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+
+
+def timestamp_ms(text: str) -> int:
+    """Return milliseconds since 1970 of a wire timestamp."""
+    return to_ms(datetime.fromisoformat(text))
+
+
+StreamId = Annotated[str, AfterValidator(_stream)]
+InstrumentId = Annotated[str, AfterValidator(_instrument)]
+Timestamp = Annotated[str, AfterValidator(_timestamp)]
+Milliseconds = Annotated[int, Field(ge=0, le=2**53)]
+Sequence = Annotated[int, Field(ge=1, le=2**53)]
+
+
+class Message(BaseModel):
+    """Base of everything that travels: immutable, no unknown fields, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True, allow_inf_nan=False)
+    SCHEMA: ClassVar[str]
+
+
+class Odometer(Message):
+    """Running totals of one instrument in one stream, milliseconds per state. Their sum is the time accounted for."""
+
+    off: Milliseconds = 0
+    standby: Milliseconds = 0
+    running: Milliseconds = 0
+    unknown: Milliseconds = 0
+
+    @property
+    def total(self) -> int:
+        return self.off + self.standby + self.running + self.unknown
+
+    def plus(self, state: PowerState, ms: int) -> "Odometer":
+        """Return this odometer driven `ms` further in `state`."""
+        return self.model_copy(update={state.value: getattr(self, state.value) + ms})
+
+
+class Power(Message):
+    """Power over an interval, watts."""
+
+    avg: float = Field(allow_inf_nan=False)
+    min: float = Field(allow_inf_nan=False)
+    max: float = Field(allow_inf_nan=False)
+
+
+class UsageRecord(Message):
+    """One durable fact of the usage stream: what one instrument did during [from_ms, to_ms).
+
+    Intervals of one instrument touch within a boot, and `odo` is cumulative: a lost record shows as a hole and a
+    repeated one as nothing. Key: (agent, stream, seq), with the agent taken from the topic. `open` and `close` lie
+    at `to_ms`: the session opened by record n is `{inst}.{stream}.{n}`. Facts that take no time (clock, checkin,
+    fault, config, spool_lost) have from_ms = to_ms. Whether a record is late is for the receiver to say: a field
+    for it would change the bytes of a repeat.
+    """
+
+    SCHEMA: ClassVar[str] = "lab.usage/1"
+    schema_name: Literal["lab.usage/1"] = Field("lab.usage/1", alias="schema")
+    stream: StreamId
+    seq: Sequence
+    boot: str = Field(min_length=1, max_length=64)
+    kind: Annotated[RecordKind, Field(strict=False)]
+    inst: InstrumentId
+    session: str | None = Field(None, max_length=128)
+    from_ms: Milliseconds
+    to_ms: Milliseconds
+    state: Annotated[PowerState, Field(strict=False)]
+    odo: Odometer
+    ts: Timestamp
+    ts_q: Annotated[ClockQuality, Field(strict=False)]
+    power_w: Power | None = None
+    energy_wh: float | None = Field(None, allow_inf_nan=False)
+    energy_q: Literal["ok", "reset", "jump", "none"] = "none"
+    samples: int = Field(0, ge=0)
+    missed: int = Field(0, ge=0)
+    flags: tuple[Annotated[str, Field(max_length=64)], ...] = Field((), max_length=16, strict=False)
+    reason: str | None = Field(None, max_length=64)
+    user_hint: str | None = Field(None, max_length=128)
+    edge_unc_ms: Milliseconds | None = None
+    detail: dict[str, str | int | float | None] = Field(default_factory=dict, max_length=16)
+
+    @model_validator(mode="after")
+    def _interval_runs_forward(self) -> Self:
+        if self.to_ms < self.from_ms:
+            raise ValueError("to_ms lies before from_ms")
+        if self.kind in (RecordKind.OPEN, RecordKind.CLOSE) and self.session is None:
+            raise ValueError(f"a record of kind {self.kind} names its session")
+        return self
+
+
+class Telemetry(Message):
+    """A batch of samples of one instrument. `dt_ms[i]` is the offset of sample i from `t0_ms` (and from `ts`)."""
+
+    SCHEMA: ClassVar[str] = "lab.telemetry/1"
+    schema_name: Literal["lab.telemetry/1"] = Field("lab.telemetry/1", alias="schema")
+    stream: StreamId
+    seq: Sequence
+    boot: str = Field(min_length=1, max_length=64)
+    inst: InstrumentId
+    t0_ms: Milliseconds
+    ts: Timestamp
+    ts_q: Annotated[ClockQuality, Field(strict=False)]
+    period_ms: Annotated[int, Field(ge=1)]
+    dt_ms: tuple[Milliseconds, ...] = Field(min_length=1, max_length=MAX_TELEMETRY_SAMPLES, strict=False)
+    power_w: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(strict=False)
+    state: tuple[Annotated[PowerState, Field(strict=False)], ...] = Field(strict=False)
+    energy_wh: tuple[float | None, ...] = Field((), strict=False)
+
+    @model_validator(mode="after")
+    def _columns_match(self) -> Self:
+        if not len(self.dt_ms) == len(self.power_w) == len(self.state):
+            raise ValueError("dt_ms, power_w and state have one entry a sample each")
+        if self.energy_wh and len(self.energy_wh) != len(self.dt_ms):
+            raise ValueError("energy_wh is empty or has one entry a sample")
+        if any(b <= a for a, b in zip(self.dt_ms, self.dt_ms[1:], strict=False)):
+            raise ValueError("dt_ms must rise from sample to sample")
+        return self
+
+
+class StreamPosition(Message):
+    """Where one stream stands at the agent: rows below `first_kept` are gone (acknowledged, or dropped and counted)."""
+
+    stream: StreamId
+    kind: Annotated[StreamKind, Field(strict=False)]
+    first_kept: Sequence
+    last: Milliseconds
+
+
+class AgentState(Message):
+    """Retained: is the agent there? The last will has online=False and cause "lost"."""
+
+    SCHEMA: ClassVar[str] = "lab.state/1"
+    schema_name: Literal["lab.state/1"] = Field("lab.state/1", alias="schema")
+    online: bool
+    cause: Literal["start", "running", "stop", "lost"]
+    boot: str
+    ts: Timestamp
+    clock: Annotated[ClockQuality, Field(strict=False)] = ClockQuality.UNSET
+    queued: int = Field(0, ge=0)
+    dropped: int = Field(0, ge=0)
+
+
+class Birth(Message):
+    """Retained, on every connect: what speaks here, for which instruments, and where its streams stand.
+
+    The gateway answers each birth with an acknowledgement for every stream in it.
+    """
+
+    SCHEMA: ClassVar[str] = "lab.birth/1"
+    schema_name: Literal["lab.birth/1"] = Field("lab.birth/1", alias="schema")
+    agent: str
+    boot: str
+    ts: Timestamp
+    software: str
+    speaks: tuple[str, ...] = Field(strict=False)
+    instruments: tuple[InstrumentId, ...] = Field(strict=False)
+    drivers: dict[str, str]
+    profiles: dict[str, str]
+    streams: tuple[StreamPosition, ...] = Field(strict=False)
+    config_version: int = 0
+
+
+class Live(Message):
+    """The newest sample, for a wall display: never stored, never billed, judged by its `ts`."""
+
+    SCHEMA: ClassVar[str] = "lab.live/1"
+    schema_name: Literal["lab.live/1"] = Field("lab.live/1", alias="schema")
+    inst: InstrumentId
+    ts: Timestamp
+    power_w: float | None
+    state: Annotated[PowerState, Field(strict=False)]
+
+
+class Ack(Message):
+    """Everything of `stream` up to `upto` is committed in the server's database, but for the `holes` in it.
+
+    The only receipt an agent may delete on. It may fall back below what was said before (a restored
+    database): the agent then sends again what it still keeps.
+    """
+
+    SCHEMA: ClassVar[str] = "lab.ack/1"
+    schema_name: Literal["lab.ack/1"] = Field("lab.ack/1", alias="schema")
+    stream: StreamId
+    upto: Milliseconds
+    holes: tuple[tuple[int, int], ...] = Field((), max_length=100, strict=False)
+
+
+class ServerState(Message):
+    """Retained: is this gateway there? While none is online, agents record and do not send."""
+
+    SCHEMA: ClassVar[str] = "lab.server/1"
+    schema_name: Literal["lab.server/1"] = Field("lab.server/1", alias="schema")
+    online: bool
+    gateway: str
+    ts: Timestamp
+
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """Return the canonical bytes of a message: the same message always gives the same bytes."""
+    fields = message.model_dump(mode="json", by_alias=True)
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def decode(kind: type[M], payload: bytes) -> M:
+    """Return the message in `payload`.
+
+    Raises BadPayload with reason `too_large`, `not_json`, `unknown_schema` or `invalid`; the message names the field.
+    """
+    limit = MAX_USAGE_BYTES if kind is UsageRecord else MAX_TELEMETRY_BYTES
+    if len(payload) > limit:
+        raise BadPayload("too_large", f"{len(payload)} bytes; at most {limit} are allowed")
+    try:
+        fields: Any = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise BadPayload("not_json", f"not JSON: {error}") from None
+    schema = fields.get("schema") if isinstance(fields, dict) else None
+    if schema != kind.SCHEMA:
+        raise BadPayload("unknown_schema", f"schema is {schema!r}; this reader knows {kind.SCHEMA!r}")
+    try:
+        return kind.model_validate_json(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the message"
+        raise BadPayload("invalid", f"{where}: {first['msg']}") from None
