@@ -1,0 +1,291 @@
+"""One agent: reads its instruments, decides what they do, writes it down, sends it. One process, one credential.
+
+`step` does all that is due and returns; one thread calls it (for a fleet, one thread for all). `wire.clock.Clock`
+says when readings are due and dates all facts; sending, checkpoints and patience follow the machine's own time.
+"""
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from edge_agents.journal import Journal, SpoolBroken, SpoolLimits, is_passing
+from edge_agents.outbox import Outbox, Row
+from edge_agents.presence import Cause, agent_state, birth
+from edge_agents.records import Detail, fact
+from edge_agents.sender import Greetings, NotAccepted, Sender
+from edge_agents.session_state import Labels
+from edge_agents.spool_file import Lost
+from edge_agents.truth import AgentTruth, InstrumentTruth, StreamTruth
+from edge_agents.wall import wall_offset_ms, wall_quality
+from edge_agents.watch import SESSIONS, Watch, Watched, read_checkpoint, write_checkpoint
+from wire.client import BrokerAddress
+from wire.clock import Clock
+from wire.messages import Live, RecordKind, Telemetry, UsageRecord, encode
+
+log = structlog.get_logger(__name__)
+
+MAX_READINGS_A_STEP = 2_000
+LIVE_EVERY_S = 5.0
+CLOCK_STEP_MS = 1_000
+DISTRUST_FOR_S = 60.0
+
+
+class Agent:
+    """Construct, `start`, `step` again and again, `stop`."""
+
+    def __init__(
+        self,
+        name: str,
+        watched: Sequence[Watched],
+        clock: Clock,
+        address: BrokerAddress,
+        folder: Path,
+        limits: SpoolLimits | None = None,
+    ) -> None:
+        """Nothing is opened yet. `folder` holds this agent's spools and belongs to it alone."""
+        self.name = name
+        self._watched = list(watched)
+        self._clock = clock
+        self._address = address
+        self._folder = folder
+        self._limits = limits or SpoolLimits()
+        self._labels = Labels(clock.boot, wall_offset_ms(clock), wall_quality(clock))
+        self._live_at = -1e9
+        self._broke_at = -1e9
+        self._dropped_told = 0
+
+    def start(self) -> None:
+        """Open the spools, go on from their checkpoint, begin connecting.
+
+        Raises SpoolInUse where another process runs on the same folder, OSError where it cannot be written.
+        A damaged spool is no error: it is set aside and told.
+        """
+        self._open()
+        self._sender.start()
+
+    def step(self) -> None:
+        """Do all that is due now: readings in due order, one transaction for what they gave, sending."""
+        try:
+            self._notice_clock()
+            self._read_due()
+            self._save()
+            self.pump()
+            self._show_live()
+        except SpoolBroken as error:
+            self._start_over(error)
+
+    def settle(self) -> None:
+        """Write down everything up to now that is decided: the last step before an orderly end."""
+        self._notice_clock()
+        self._read_due()
+        for watch in self._watches:
+            for record in watch.settle(self._labels, self._journal.usage.stream, self._journal.next_seq):
+                self._journal.add(record)
+            self._write_batch(watch)
+        self._save(force=True)
+
+    def pump(self) -> None:
+        """Send and take acknowledgements, without reading."""
+        try:
+            complaints = self._sender.pump()
+        except sqlite3.Error as error:
+            if not is_passing(error):
+                raise SpoolBroken(str(error)) from error
+            log.error("the spool cannot be used now", agent=self.name, error=str(error))
+            return
+        for complaint in complaints:
+            self._complain(complaint)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the gateway has acknowledged every row there is."""
+        return self._journal.usage.unacknowledged == 0 and self._journal.telemetry.unacknowledged == 0
+
+    @property
+    def is_connected(self) -> bool:
+        return self._sender.connected
+
+    def close(self) -> None:
+        """Say good-bye to the broker and close spools and drivers."""
+        self._sender.stop(self._state(online=False, cause="stop"))
+        self._journal.close()
+        for watch in self._watches:
+            watch.driver.close()
+
+    def stop(self, drain_timeout_s: float = 10.0) -> bool:
+        """Settle, wait until everything is acknowledged or the (real) time is over, close; whether it was drained."""
+        self.settle()
+        deadline = time.monotonic() + drain_timeout_s
+        while not self.is_drained and time.monotonic() < deadline:
+            self.pump()
+            time.sleep(0.02)
+        drained = self.is_drained
+        self.close()
+        return drained
+
+    def truth(self) -> AgentTruth:
+        """Return what this agent knows that it produced, as a reader of its streams should know it too."""
+        return AgentTruth(
+            agent=self.name,
+            usage=_stream_truth(self._journal.usage),
+            telemetry=_stream_truth(self._journal.telemetry),
+            instruments=tuple(InstrumentTruth.of(watch.inst, watch.sessions) for watch in self._watches),
+        )
+
+    def _start_over(self, error: SpoolBroken) -> None:
+        """Open the spools anew. One that breaks again at once is not believed a second time."""
+        real = time.monotonic()
+        distrusted = real - self._broke_at < DISTRUST_FOR_S
+        self._broke_at = real
+        log.error("a spool broke while in use", agent=self.name, error=str(error), set_aside=distrusted)
+        self._sender.stop(self._state(online=False, cause="lost"))
+        self._journal.abandon()
+        self._open(distrusted=str(error) if distrusted else None)
+        self._sender.start()
+
+    def _open(self, distrusted: str | None = None) -> None:
+        self._journal = journal = Journal(self._folder, self._limits, self.name, distrusted=distrusted)
+        journal.usage.replacement = self._replacement
+        self._dropped_told = journal.usage.dropped
+        self._labels = Labels(self._clock.boot, wall_offset_ms(self._clock), wall_quality(self._clock))
+        checkpoint = read_checkpoint(journal.usage.checkpoint)
+        self._dormant = dict(checkpoint.get("instruments", {}))
+        self._watches = [Watch(watched) for watched in self._watched]
+        for lost in (journal.usage.lost, journal.telemetry.lost):
+            if lost is not None:
+                self._tell_lost(lost)
+        self._tell_wall_change(checkpoint.get("wall_offset_ms"), checkpoint.get("boot"))
+        now = self._clock.mono_ms()
+        for watch in self._watches:
+            saved = self._dormant.pop(watch.inst, None)
+            for record in watch.begin(saved, self._labels, now, journal.usage.stream, journal.next_seq):
+                journal.add(record)
+            if saved is not None and saved.get("profile") != watch.profile.sha256:
+                detail: Detail = {"inst": watch.inst, "profile": watch.profile.sha256, "before": saved.get("profile")}
+                self._tell(RecordKind.CONFIG, reason="profile", detail=detail)
+        self._save(force=True)
+        self._sender = Sender(
+            self.name,
+            self._address,
+            journal.usage,
+            journal.telemetry,
+            Greetings(
+                state=lambda: self._state(online=True, cause="running"),
+                birth=self._birth,
+                will=lambda: self._state(online=False, cause="lost"),
+                now_ms=self._clock.now_ms,
+            ),
+        )
+
+    def _read_due(self) -> None:
+        now = self._clock.mono_ms()
+        stream = self._journal.usage.stream
+        for _ in range(MAX_READINGS_A_STEP):
+            watch = min(self._watches, key=lambda w: w.due_ms)
+            if watch.due_ms > now:
+                return
+            for record in watch.take(watch.read(), self._labels, stream, self._journal.next_seq):
+                self._journal.add(record)
+            sample = watch.newest
+            if sample is not None and not watch.batch.takes(sample.mono_ms):
+                self._write_batch(watch)
+            if sample is not None:
+                watch.batch = watch.batch.with_sample(sample)
+
+    def _write_batch(self, watch: Watch) -> None:
+        if not watch.batch.samples:
+            return
+        batch, labels = watch.batch, self._labels
+        watch.batch = type(batch)()
+
+        def message(stream: str, seq: int) -> Telemetry:
+            return batch.message(watch.inst, stream, seq, watch.driver.period_ms, labels)
+
+        self._journal.add_telemetry(message)
+
+    def _save(self, *, force: bool = False) -> None:
+        dropped = self._journal.usage.dropped
+        if dropped != self._dropped_told:
+            detail: Detail = {"rows": dropped - self._dropped_told}
+            self._dropped_told = dropped
+            self._tell(RecordKind.FAULT, reason="usage_dropped", detail=detail)
+        self._journal.save(self._checkpoint, self._clock.now_ms(), force=force)
+
+    def _checkpoint(self) -> str:
+        return write_checkpoint(self._labels, self._dormant, self._watches)
+
+    def _notice_clock(self) -> None:
+        before = self._labels
+        offset = wall_offset_ms(self._clock, before.wall_offset_ms)
+        if offset == before.wall_offset_ms:
+            return
+        self._labels = Labels(before.boot, offset, wall_quality(self._clock))
+        self._tell_wall_change(before.wall_offset_ms, before.boot)
+
+    def _tell_wall_change(self, before_ms: int | None, boot: str | None) -> None:
+        """A wall clock that was set: labels of this boot before and after differ, durations do not."""
+        if before_ms is None or boot != self._labels.boot:
+            return
+        step = self._labels.wall_offset_ms - before_ms
+        if abs(step) > CLOCK_STEP_MS:
+            self._tell(RecordKind.CLOCK, reason="step", detail={"step_ms": step})
+
+    def _tell(self, kind: RecordKind, *, reason: str, detail: Detail, flags: tuple[str, ...] = ()) -> None:
+        self._journal.add(self._fact(kind, self._journal.next_seq, reason, detail, flags))
+
+    def _fact(
+        self, kind: RecordKind, seq: int, reason: str, detail: Detail, flags: tuple[str, ...] = ()
+    ) -> UsageRecord:
+        stream, now = self._journal.usage.stream, self._clock.mono_ms()
+        return fact(kind, stream, seq, self._labels, now, reason=reason, detail=detail, flags=flags)
+
+    def _tell_lost(self, lost: Lost) -> None:
+        detail: Detail = {
+            "kind": lost.kind.value,
+            "file": lost.file,
+            "found": lost.reason[:200],
+            "stream": lost.stream,
+            "last_seq": lost.last_seq,
+            "acknowledged": lost.upto,
+        }
+        self._tell(RecordKind.SPOOL_LOST, reason="damaged", detail=detail)
+        if lost.checkpoint is None:
+            return
+        for inst, saved in read_checkpoint(lost.checkpoint).get("instruments", {}).items():
+            known = SESSIONS.validate_python(saved["sessions"])
+            detail = {"inst": inst, "stream": lost.stream, "session": known.session}
+            detail |= {f"{state}_ms": ms for state, ms in known.odometer.model_dump().items()}
+            self._tell(RecordKind.SPOOL_LOST, reason="odometer", detail=detail)
+
+    def _replacement(self, seq: int) -> Row:
+        """A row that rotted away: its number must not stay empty, or everything behind it would wait."""
+        record = self._fact(RecordKind.FAULT, seq, "row_damaged", {"seq": seq}, ("gap",))
+        return Row(seq, record.inst, encode(record))
+
+    def _complain(self, complaint: NotAccepted) -> None:
+        log.error("the gateway does not accept a row", agent=self.name, stream=complaint.stream, seq=complaint.seq)
+        detail: Detail = {"stream": complaint.stream, "kind": complaint.kind.value, "seq": complaint.seq}
+        self._tell(RecordKind.FAULT, reason="not_accepted", detail=detail)
+
+    def _show_live(self) -> None:
+        real = time.monotonic()
+        if real - self._live_at < LIVE_EVERY_S or not self._sender.connected:
+            return
+        self._live_at = real
+        now = self._clock.mono_ms()
+        for watch in self._watches:
+            live: Live = watch.live(self._labels, now)
+            self._sender.live(watch.inst, encode(live))
+
+    def _state(self, *, online: bool, cause: Cause) -> bytes:
+        return encode(agent_state(self._journal, self._labels, self._clock.now_ms(), online=online, cause=cause))
+
+    def _birth(self) -> bytes:
+        return encode(birth(self.name, self._journal, self._watches, self._labels, self._clock.now_ms()))
+
+
+def _stream_truth(outbox: Outbox) -> StreamTruth:
+    return StreamTruth(outbox.stream, outbox.last_seq, outbox.unacknowledged, outbox.dropped)

@@ -1,0 +1,71 @@
+"""What a driver promises: readings of one instrument's power, and the truth when there is none.
+
+Called by the agent's stepping thread only; a driver has no threads of its own and knows neither MQTT nor the spool.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from wire.clock import Clock
+
+
+class Quality(StrEnum):
+    """How far a reading may be trusted. Only `good` ones are evidence."""
+
+    GOOD = "good"
+    STALE = "stale"
+    FAULT = "fault"
+
+
+class BadDriverSetting(ValueError):
+    """A driver cannot be built from these settings; the message says which one and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Power (W) and energy register (Wh) at one monotonic instant; `None` where the meter does not tell."""
+
+    mono_ms: int
+    power_w: float | None
+    energy_wh: float | None = None
+    quality: Quality = Quality.GOOD
+
+
+def stale(mono_ms: int) -> Reading:
+    """Return the reading of a meter that does not answer."""
+    return Reading(mono_ms, None, None, Quality.STALE)
+
+
+class Driver(Protocol):
+    """One source of power readings. `period_ms` is the nominal time between two of them."""
+
+    name: str
+    period_ms: int
+
+    def next_due(self, after_ms: int) -> int:
+        """Return the monotonic time, later than `after_ms`, at which the next reading is due."""
+        ...
+
+    def read(self, due_ms: int) -> Reading:
+        """Return the reading due at `due_ms`. Never raises for a dead meter: its quality is `stale`.
+
+        A real meter answers now, with the time at which it answered; a simulated or recorded one answers for
+        exactly `due_ms`, so that readings are caught up in due order however late the caller is.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the driver holds. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True)
+class DriverContext:
+    """What every driver is built with: the instrument it speaks for, the clock, and its own settings."""
+
+    instrument: str
+    clock: Clock
+    period_ms: int
+    params: Mapping[str, Any]

@@ -1,0 +1,115 @@
+"""What is remembered of one instrument between two readings: the values that `sessions` works on. Pure.
+
+All of it is frozen and carried by JSON: the spool keeps it in the same transaction as the records.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from edge_agents.drivers.base import Quality, Reading
+from wire.messages import ClockQuality, Odometer, Power, PowerState
+
+MAX_WAITING_SAMPLES = 4_000
+
+
+@dataclass(frozen=True)
+class Meter:
+    """What stays the same while a meter speaks for an instrument."""
+
+    inst: str
+    period_ms: int
+    tick_ms: int = 60_000
+    narrow: bool = False
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How this boot's monotonic time is called in wall time, and how far to trust that."""
+
+    boot: str
+    wall_offset_ms: int
+    quality: ClockQuality
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What has been seen since `from_ms` of the record in the making: power weighed by how long it held."""
+
+    samples: int = 0
+    weight_ms: int = 0
+    watt_ms: float = 0.0
+    low_w: float = 0.0
+    high_w: float = 0.0
+
+    def with_sample(self, power_w: float, held_ms: int) -> "Sum":
+        low = power_w if self.samples == 0 else min(self.low_w, power_w)
+        high = power_w if self.samples == 0 else max(self.high_w, power_w)
+        return Sum(self.samples + 1, self.weight_ms + held_ms, self.watt_ms + power_w * held_ms, low, high)
+
+    def power(self) -> Power | None:
+        if self.weight_ms <= 0:
+            return None
+        # Rounded sums may leave the average a hair outside of what was seen.
+        average = min(max(self.watt_ms / self.weight_ms, self.low_w), self.high_w)
+        return Power(avg=round(average, 3), min=self.low_w, max=self.high_w)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """All that is remembered of one instrument. `odo` includes time that no record has told yet.
+
+    The record in the making is [from_ms, upto_ms) in `state`; `before` is the last state that was known.
+    `recorded` is the odometer of the last record: what a reader of the stream knows.
+    `hole_ms` is the length of the hole just left, `new_boot` that the agent waits for the first time of another boot.
+    """
+
+    boot: str
+    wall_offset_ms: int = 0
+    from_ms: int | None = None
+    upto_ms: int | None = None
+    state: PowerState | None = None
+    before: PowerState | None = None
+    session: str | None = None
+    odo: tuple[int, int, int, int] = (0, 0, 0, 0)
+    recorded: tuple[int, int, int, int] = (0, 0, 0, 0)
+    opened: int = 0
+    closed: int = 0
+    sum: Sum = field(default_factory=Sum)
+    waiting: tuple[tuple[int, float], ...] = ()
+    energy_wh: float | None = None
+    energy_fell: bool = False
+    went_stale: bool = False
+    inferred: bool = False
+    hole_ms: int = 0
+    new_boot: bool = False
+
+    @property
+    def odometer(self) -> Odometer:
+        """Time accounted for so far, in this stream."""
+        return odometer(self.odo)
+
+
+_ORDER = (PowerState.OFF, PowerState.STANDBY, PowerState.RUNNING, PowerState.UNKNOWN)
+
+
+def odometer(values: tuple[int, int, int, int]) -> Odometer:
+    """Return the wire's odometer of four running totals (off, standby, running, unknown)."""
+    return Odometer(off=values[0], standby=values[1], running=values[2], unknown=values[3])
+
+
+def driven(odo: tuple[int, int, int, int], state: PowerState, ms: int) -> tuple[int, int, int, int]:
+    at = _ORDER.index(state)
+    off, standby, running, unknown = (value + ms if n == at else value for n, value in enumerate(odo))
+    return off, standby, running, unknown
+
+
+def observe(state: SessionState, reading: Reading) -> SessionState:
+    """Remember a reading until the detector has settled its time."""
+    if reading.quality is not Quality.GOOD or reading.power_w is None:
+        return state if state.went_stale else replace(state, went_stale=True)
+    energy, fell = state.energy_wh, state.energy_fell
+    if reading.energy_wh is not None:
+        # Registers lose up to a unit by rounding when a meter restarts; more than that is a reset.
+        fell = fell or (energy is not None and reading.energy_wh < energy - 1.0)
+        energy = reading.energy_wh
+    waiting = (*state.waiting, (reading.mono_ms, reading.power_w))
+    return replace(state, waiting=waiting[-MAX_WAITING_SAMPLES:], energy_wh=energy, energy_fell=fell)

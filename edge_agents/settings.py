@@ -1,0 +1,172 @@
+"""Settings of one agent, read from a TOML or JSON file. Relative paths are taken from the file's own folder.
+
+agent = "xc-h01-l01"
+broker = "mqtt://127.0.0.1:1883"
+credential_file = "xc-h01-l01.password"
+data_dir = "spool"
+
+[[instruments]]
+id = "xc-h01-01"
+driver = "simulated"
+params = { rated_w = 7500, standby_w = 60, idle_w = 250, running_w = 4200, run_threshold_w = 1025 }
+catalogue = { standby_w = 60, idle_w = 250, running_w = 4200, run_threshold_w = 1025 }
+"""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edge_agents.detector import DetectorProfile, profile_from_catalogue
+from wire.client import BrokerAddress
+from wire.ids import is_wire_id
+
+
+class BadConfig(Exception):
+    """The settings cannot be used; the message names the file, the field and what is wrong, for a person to mend."""
+
+
+def _wire_id(text: str) -> str:
+    if not is_wire_id(text):
+        raise ValueError("use 3 to 32 characters of a-z, 0-9 and '-'")
+    return text
+
+
+def _broker(text: str) -> str:
+    BrokerAddress.parse(text)
+    return text
+
+
+WireId = Annotated[str, AfterValidator(_wire_id)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CatalogueLevels(_Section):
+    """Power levels as the catalogue states them, watts: good for a first profile."""
+
+    standby_w: float
+    idle_w: float
+    running_w: float
+    run_threshold_w: float
+    up_ms: int = Field(10_000, ge=0)
+    down_ms: int = Field(60_000, ge=0)
+    max_hole_ms: int = Field(30_000, ge=1)
+
+
+class ProfileSettings(_Section):
+    """A detector profile written out, as commissioning found it: watts and milliseconds."""
+
+    on_w: float
+    off_w: float
+    standby_w: float
+    up_ms: int = Field(10_000, ge=0)
+    down_ms: int = Field(60_000, ge=0)
+    max_hole_ms: int = Field(30_000, ge=1)
+    level_ms: int = Field(10_000, ge=0)
+    narrow: bool = False
+    version: int = 1
+
+
+class InstrumentSettings(_Section):
+    """One instrument: its driver, the driver's own parameters, and either a profile or catalogue levels."""
+
+    id: WireId
+    driver: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    period_ms: int = Field(1000, ge=50, le=300_000)
+    tick_ms: int = Field(60_000, ge=1000, le=600_000)
+    profile: ProfileSettings | None = None
+    catalogue: CatalogueLevels | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_read_power(self) -> Self:
+        if (self.profile is None) == (self.catalogue is None):
+            raise ValueError("give either a profile or catalogue levels")
+        self.detector_profile()
+        return self
+
+    def detector_profile(self) -> DetectorProfile:
+        """Return the profile. Raises ValueError for levels that contradict each other."""
+        if self.profile is not None:
+            return DetectorProfile(**self.profile.model_dump())
+        assert self.catalogue is not None
+        return profile_from_catalogue(**self.catalogue.model_dump())
+
+
+class AgentSettings(_Section):
+    """One agent. The password is in `credential_file` (first line), or in the broker address."""
+
+    agent: WireId
+    broker: Annotated[str, AfterValidator(_broker)]
+    credential_file: Path | None = None
+    data_dir: Path
+    clock_file: Path | None = None
+    max_spool_bytes: int = Field(500 * 1024 * 1024, ge=100_000)
+    usage_reserve_bytes: int = Field(64 * 1024 * 1024, ge=0)
+    instruments: tuple[InstrumentSettings, ...] = Field(min_length=1, max_length=64)
+
+    @model_validator(mode="after")
+    def _instruments_differ(self) -> Self:
+        names = [instrument.id for instrument in self.instruments]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"instrument {', '.join(twice)} is listed twice")
+        return self
+
+
+def load_settings(path: Path) -> AgentSettings:
+    """Read one file. Raises BadConfig."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise BadConfig(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadConfig(f"{path}: is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from None
+    try:
+        settings = AgentSettings.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadConfig(f"{path}: {where + ': ' if where else ''}{first['msg']}") from None
+    return _absolute(settings, path.resolve().parent)
+
+
+def load_folder(folder: Path) -> list[AgentSettings]:
+    """Read every `*.toml` and `*.json` of a folder. Raises BadConfig, also for one agent or data folder used twice."""
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".toml", ".json"))
+    if not files:
+        raise BadConfig(f"{folder}: holds no *.toml or *.json file of an agent")
+    fleet: list[AgentSettings] = []
+    seen: dict[object, Path] = {}
+    for file in files:
+        settings = load_settings(file)
+        for thing in (settings.agent, settings.data_dir):
+            if thing in seen:
+                raise BadConfig(f"{file}: {thing} is already used by {seen[thing]}")
+            seen[thing] = file
+        fleet.append(settings)
+    return fleet
+
+
+def _absolute(settings: AgentSettings, folder: Path) -> AgentSettings:
+    def placed(path: Path | None) -> Path | None:
+        return None if path is None else folder / path
+
+    def placed_params(params: dict[str, Any]) -> dict[str, Any]:
+        return {k: str(folder / v) if k in ("path", "plan") and isinstance(v, str) else v for k, v in params.items()}
+
+    instruments = tuple(i.model_copy(update={"params": placed_params(i.params)}) for i in settings.instruments)
+    return settings.model_copy(
+        update={
+            "credential_file": placed(settings.credential_file),
+            "data_dir": folder / settings.data_dir,
+            "clock_file": placed(settings.clock_file),
+            "instruments": instruments,
+        }
+    )

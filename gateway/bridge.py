@@ -1,0 +1,140 @@
+"""A running gateway: two connections to the broker, two pipes, the word to the agents. Built by cli and the demo."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from gateway.batcher import Batcher
+from gateway.metrics import GatewayMetrics
+from gateway.settings import GatewaySettings
+from gateway.telemetry_pipe import TelemetryPipe
+from gateway.usage_pipe import UsagePipe
+from store.database import Database
+from store.ledger import StreamMark
+from store.series import SeriesStore
+from wire.client import BrokerAddress, MqttClient, Publication
+from wire.clock import Clock
+from wire.messages import Ack, ServerState, encode, timestamp
+from wire.topics import Channel, all_up, down, server_state, shared
+
+log = structlog.get_logger(__name__)
+
+
+def _no_checkpoint(name: str) -> None:
+    """Where the fault tests stop the process; does nothing in production."""
+
+
+class Gateway:
+    """One gateway. `start` connects and says so to the agents; `stop` finishes the batches in hand and says good-bye.
+
+    Alone it keeps a persistent session, so the broker holds messages for it while it is away. In a share group its
+    session is clean: what a missing member would hold is sent again by the agents instead.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        address: BrokerAddress,
+        database: Database,
+        series: SeriesStore,
+        clock: Clock,
+        metrics: GatewayMetrics,
+        checkpoint: Callable[[str], None] = _no_checkpoint,
+    ) -> None:
+        name = settings.gateway_name
+        self._name = name
+        self._clock = clock
+        self._stopped = threading.Event()
+        self.metrics = metrics
+        telemetry_pipe = TelemetryPipe(database, series, clock, self._acknowledge_telemetry, metrics, checkpoint)
+        usage_pipe = UsagePipe(
+            database, clock, name, self._acknowledge_usage, telemetry_pipe.note_floor, metrics, checkpoint
+        )
+        self._usage = Batcher(
+            "usage",
+            usage_pipe.handle,
+            max_items=settings.batch_records,
+            max_wait_ms=settings.batch_wait_ms,
+            on_failure=metrics.batches_failed.labels("usage").inc,
+            checkpoint=checkpoint,
+        )
+        self._telemetry = Batcher(
+            "telemetry",
+            telemetry_pipe.handle,
+            max_items=settings.batch_records,
+            max_wait_ms=settings.batch_wait_ms,
+            on_failure=metrics.batches_failed.labels("telemetry").inc,
+            checkpoint=checkpoint,
+        )
+        metrics.waiting.labels("usage").set_function(self._usage.waiting)
+        metrics.waiting.labels("telemetry").set_function(self._telemetry.waiting)
+
+        def subscription(channel: Channel) -> str:
+            return shared(settings.share_group, all_up(channel)) if settings.share_group else all_up(channel)
+
+        self._usage_client = MqttClient(
+            address,
+            f"{name}-usage",
+            subscriptions=[subscription(Channel.USAGE), all_up(Channel.STATE), all_up(Channel.BIRTH)],
+            clean_session=settings.share_group is not None,
+            will=lambda: self._server_state(online=False),
+            on_connect=self._say_online,
+            on_delivery=self._usage.put,
+        )
+        self._telemetry_client = MqttClient(
+            address,
+            f"{name}-telemetry",
+            subscriptions=[subscription(Channel.TELEMETRY)],
+            clean_session=settings.share_group is not None,
+            on_delivery=self._telemetry.put,
+        )
+
+    def start(self, timeout_s: float = 15.0) -> None:
+        """Connect and begin. Raises BrokerRefused or TimeoutError where the broker cannot be had now."""
+        self._usage.start()
+        self._telemetry.start()
+        self._telemetry_client.start()
+        self._usage_client.start()
+        try:
+            self._telemetry_client.wait_connected(timeout_s)
+            self._usage_client.wait_connected(timeout_s)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Say offline, finish what is in hand, disconnect. What is not committed stays with broker and agents."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        self._usage_client.publish_and_wait(self._server_state(online=False), 2.0)
+        finished = self._usage.stop(timeout_s) and self._telemetry.stop(timeout_s)
+        if not finished:
+            log.warning("a batch was still being worked on at the end", gateway=self._name)
+        self._usage_client.stop()
+        self._telemetry_client.stop()
+
+    @property
+    def connected(self) -> bool:
+        """Whether both connections are up."""
+        return self._usage_client.connected and self._telemetry_client.connected
+
+    def _say_online(self) -> None:
+        if not self._stopped.is_set():
+            self._usage_client.publish(self._server_state(online=True))
+
+    def _server_state(self, *, online: bool) -> Publication:
+        state = ServerState(online=online, gateway=self._name, ts=timestamp(self._clock.now_ms()))
+        return Publication(server_state(self._name), encode(state), qos=1, retain=True)
+
+    def _acknowledge_usage(self, agent: str, stream: str, mark: StreamMark) -> None:
+        self._publish_ack(self._usage_client, agent, stream, mark)
+
+    def _acknowledge_telemetry(self, agent: str, stream: str, mark: StreamMark) -> None:
+        self._publish_ack(self._telemetry_client, agent, stream, mark)
+
+    def _publish_ack(self, client: MqttClient, agent: str, stream: str, mark: StreamMark) -> None:
+        ack = Ack(stream=stream, upto=mark.upto, holes=mark.holes)
+        # Not taken (connection just lost): the agent sends again and is answered then.
+        client.publish(Publication(down(agent, Channel.ACK), encode(ack), qos=1))

@@ -1,0 +1,173 @@
+"""Usage, states and births: decode, write and commit a batch in one transaction, then tell the agents.
+
+The order is the promise: nothing is acknowledged before its commit, and a repeat after a crash anywhere changes
+nothing. What is the data's own fault is set aside; what is the environment's makes the batch wait.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from gateway.decode import Rejected, Understood, understand
+from gateway.metrics import GatewayMetrics
+from store.database import Database
+from store.errors import StoreError, TryAgain
+from store.ledger import Arrival, StreamMark, commit_usage, load_registry, stream_marks
+from store.ledger.records import StreamKey
+from store.liveness import Heard, note_heard
+from store.quarantine import set_aside
+from store.tables.usage import QuarantineReason
+from wire.client import Delivery
+from wire.clock import Clock
+from wire.messages import AgentState, Birth, UsageRecord, timestamp_ms
+
+log = structlog.get_logger(__name__)
+_ENVIRONMENT = (OperationalError, InterfaceError, PoolTimeout, TryAgain, OSError)
+
+
+@dataclass
+class _Sorted:
+    """A batch by what has to be done with it."""
+
+    arrivals: list[tuple[Delivery, Arrival]] = field(default_factory=list)
+    rejected: list[tuple[Delivery, Rejected]] = field(default_factory=list)
+    states: list[tuple[str, AgentState]] = field(default_factory=list)
+    births: list[tuple[str, Birth]] = field(default_factory=list)
+
+
+class UsagePipe:
+    """Handles batches of the usage subscription. `acknowledge` publishes marks to one agent."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        gateway_name: str,
+        acknowledge: Callable[[str, str, StreamMark], None],
+        note_floor: Callable[[StreamKey, int], None],
+        metrics: GatewayMetrics,
+        checkpoint: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._recorded_by = f"gateway:{gateway_name}"
+        self._acknowledge = acknowledge
+        self._note_floor = note_floor
+        self._metrics = metrics
+        self._checkpoint = checkpoint
+
+    def handle(self, batch: Sequence[Delivery]) -> None:
+        """Commit one batch and acknowledge it to its agents. Raises for what may work later; then nothing was kept."""
+        try:
+            self._commit(batch, blame=None)
+        except _ENVIRONMENT:
+            raise
+        except (DBAPIError, StoreError, ValueError, LookupError) as error:
+            if len(batch) > 1:
+                for delivery in batch:
+                    self.handle([delivery])
+                return
+            log.error("a message cannot be stored and is set aside", topic=batch[0].topic, error=repr(error))
+            self._commit(batch, blame=f"the database refused it: {error}"[:500])
+
+    def _commit(self, batch: Sequence[Delivery], blame: str | None) -> None:
+        work = _sort(batch, blame)
+        self._checkpoint("decoded")
+        now_ms = self._clock.now_ms()
+        started = time.monotonic()
+        with self._database.write() as session:
+            self._judge(session, work)
+            arrivals = [arrival for _, arrival in work.arrivals]
+            result = commit_usage(session, arrivals, now_ms, self._recorded_by) if arrivals else None
+            for delivery, rejected in work.rejected:
+                set_aside(session, delivery.topic, delivery.payload, rejected.reason, rejected.detail, now_ms)
+            self._note_states(session, work, now_ms)
+            marks: dict[StreamKey, StreamMark] = dict(result.marks) if result else {}
+            born = {(agent, s.stream) for agent, birth in work.births for s in birth.streams} - set(marks)
+            marks |= stream_marks(session, born)
+            self._checkpoint("written")
+        self._metrics.commit_seconds.labels("usage").observe(time.monotonic() - started)
+        self._checkpoint("committed")
+        for (agent, stream), mark in marks.items():
+            self._acknowledge(agent, stream, mark)
+        for agent, birth in work.births:
+            for position in birth.streams:
+                self._note_floor((agent, position.stream), position.first_kept)
+        self._checkpoint("acknowledged")
+        if result is not None:
+            self._metrics.records.labels("appended").inc(result.appended)
+            self._metrics.records.labels("repeated").inc(result.repeated)
+            self._metrics.records.labels("conflict").inc(result.conflicts)
+        for _, rejected in work.rejected:
+            self._metrics.quarantined.labels(rejected.reason.value).inc()
+
+    def _judge(self, session: Session, work: _Sorted) -> None:
+        """Set aside what an agent may not say; a refused record still holds its place in the stream."""
+        registry = load_registry(
+            session,
+            {a.agent_id for _, a in work.arrivals},
+            {a.record.inst for _, a in work.arrivals if a.record is not None},
+        )
+        allowed: list[tuple[Delivery, Arrival]] = []
+        for delivery, arrival in work.arrivals:
+            refusal = registry.refusal(arrival.agent_id, arrival.record.inst if arrival.record else "_")
+            if refusal is None:
+                allowed.append((delivery, arrival))
+                continue
+            about = arrival.record.inst if arrival.record else "itself"
+            detail = f"agent {arrival.agent_id} may not report about {about} ({refusal.value}); register the metering"
+            work.rejected.append((delivery, Rejected(arrival.agent_id, refusal, detail, None)))
+            if refusal in (QuarantineReason.FOREIGN_INSTRUMENT, QuarantineReason.UNKNOWN_INSTRUMENT):
+                parked = Arrival(arrival.agent_id, arrival.stream, arrival.seq, arrival.payload, None)
+                allowed.append((delivery, parked))
+        work.arrivals = allowed
+
+    def _note_states(self, session: Session, work: _Sorted, now_ms: int) -> None:
+        software = {agent: birth.software for agent, birth in work.births}
+        for agent, state in work.states:
+            note_heard(
+                session,
+                Heard(
+                    agent_id=agent,
+                    online=state.online,
+                    at_ms=now_ms,
+                    boot=state.boot,
+                    software=software.get(agent),
+                    queued=state.queued,
+                    dropped=state.dropped,
+                    skew_ms=now_ms - timestamp_ms(state.ts) if state.online else 0,
+                ),
+            )
+
+
+def _sort(batch: Sequence[Delivery], blame: str | None) -> _Sorted:
+    work = _Sorted()
+    for delivery in batch:
+        outcome = understand(delivery.topic, delivery.payload)
+        match outcome:
+            case Understood(agent, UsageRecord() as record) if blame is None:
+                arrival = Arrival(agent, record.stream, record.seq, delivery.payload, record)
+                work.arrivals.append((delivery, arrival))
+            case Understood(agent, UsageRecord() as record):
+                parked = Arrival(agent, record.stream, record.seq, delivery.payload, None)
+                work.arrivals.append((delivery, parked))
+                work.rejected.append((delivery, Rejected(agent, QuarantineReason.INVALID, blame or "", None)))
+            case Understood(agent, AgentState() as state) if blame is None:
+                work.states.append((agent, state))
+            case Understood(agent, Birth() as birth) if blame is None:
+                work.births.append((agent, birth))
+            case Understood(agent, message):
+                detail = blame or f"{type(message).__name__} does not belong on this subscription"
+                work.rejected.append((delivery, Rejected(agent, QuarantineReason.WRONG_KIND, detail, None)))
+            case Rejected() as rejected:
+                work.rejected.append((delivery, rejected))
+                if rejected.place is not None and rejected.agent is not None:
+                    place = rejected.place
+                    parked = Arrival(rejected.agent, place.stream, place.seq, delivery.payload, None)
+                    work.arrivals.append((delivery, parked))
+    return work

@@ -1,0 +1,233 @@
+"""The session builder: touching intervals, odometers that only grow, sessions with one id for ever."""
+
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from edge_agents import sessions
+from edge_agents.detector import DetectorState, interrupted, rebased, step
+from edge_agents.drivers.base import Quality, Reading
+from edge_agents.session_state import Labels, Meter, SessionState, observe
+from tests.edge.making import A_PROFILE, readings
+from wire.ids import session_id
+from wire.messages import ClockQuality, PowerState, RecordKind, UsageRecord, decode, encode, timestamp
+
+STREAM = "01J00000000000000000000000"
+METER = Meter("xc-h01-01", period_ms=1000, tick_ms=20_000)
+WALL = 1_750_000_000_000
+LABELS = Labels("boot-1", WALL, ClockQuality.NTP)
+STATE = TypeAdapter(SessionState)
+
+
+class Line:
+    """Detector and sessions of one instrument, as an agent steps them."""
+
+    def __init__(self, meter: Meter = METER) -> None:
+        self.meter = meter
+        self.labels = LABELS
+        self.detector = DetectorState()
+        self.sessions = SessionState(LABELS.boot, LABELS.wall_offset_ms)
+        self.records: list[UsageRecord] = []
+
+    def feed(self, points: list[Reading]) -> "Line":
+        for point in points:
+            self.sessions = observe(self.sessions, point)
+            self.detector, settled = step(A_PROFILE, self.detector, point)
+            self.sessions, records = sessions.advance(
+                self.meter, self.labels, self.sessions, settled, STREAM, len(self.records) + 1
+            )
+            self.records += records
+        return self
+
+    def settle(self) -> list[UsageRecord]:
+        self.sessions, records = sessions.settle(self.meter, self.labels, self.sessions, STREAM, len(self.records) + 1)
+        self.records += records
+        return self.records
+
+    def restart(self, labels: Labels) -> None:
+        same = labels.boot == self.labels.boot
+        self.detector = interrupted(self.detector) if same else rebased(self.detector)
+        self.labels = labels
+        self.sessions = STATE.validate_json(STATE.dump_json(self.sessions))
+        self.sessions, records = sessions.resumed(self.meter, labels, self.sessions, STREAM, len(self.records) + 1)
+        self.records += records
+
+
+def told(records: list[UsageRecord]) -> list[tuple[str, str, float, float]]:
+    return [(r.kind.value, r.state.value, r.from_ms / 1000, r.to_ms / 1000) for r in records]
+
+
+def test_a_run_opens_and_closes_a_session_with_the_number_of_its_open_record() -> None:
+    records = Line().feed(readings([0] * 5 + [500] * 10 + [0] * 10)).settle()
+    assert told(records) == [("open", "off", 0, 5), ("close", "running", 5, 15), ("tick", "off", 15, 24)]
+    [opened, closed, after] = records
+    assert opened.session == closed.session == session_id("xc-h01-01", STREAM, 1)
+    assert after.session is None
+    assert (closed.odo.off, closed.odo.running) == (5_000, 10_000)
+    assert closed.ts == timestamp(WALL + 15_000)
+    assert opened.edge_unc_ms == 1000
+    assert opened.flags == ()
+
+
+def test_power_and_samples_of_a_record_are_those_of_its_interval() -> None:
+    records = Line().feed(readings([0] * 5 + [400] * 5 + [600] * 5 + [0] * 10)).settle()
+    closed = records[1]
+    assert closed.power_w is not None
+    assert (closed.power_w.avg, closed.power_w.min, closed.power_w.max) == (500, 400, 600)
+    assert (closed.samples, closed.missed) == (10, 0)
+
+
+def test_a_state_that_lasts_is_told_every_tick() -> None:
+    records = Line().feed(readings([20] * 65)).settle()
+    assert told(records) == [
+        ("tick", "standby", 0, 20), ("tick", "standby", 20, 40), ("tick", "standby", 40, 60),
+        ("tick", "standby", 60, 64),
+    ]  # fmt: skip
+    assert [r.odo.standby for r in records] == [20_000, 40_000, 60_000, 64_000]
+
+
+def test_an_instrument_that_runs_from_the_first_sample_opens_at_once() -> None:
+    records = Line().feed(readings([500] * 6)).settle()
+    assert told(records) == [("open", "unknown", 0, 0), ("tick", "running", 0, 5)]
+    assert "open_after_boot" in records[0].flags
+
+
+def test_a_session_lives_through_a_hole_and_the_hole_is_one_gap_record() -> None:
+    records = Line().feed(readings([500] * 10) + readings([500] * 10, start_ms=60_000)).settle()
+    assert told(records) == [
+        ("open", "unknown", 0, 0), ("tick", "running", 0, 9), ("gap", "unknown", 9, 60), ("tick", "running", 60, 69)
+    ]  # fmt: skip
+    assert {r.session for r in records} == {session_id("xc-h01-01", STREAM, 1)}
+    gap = records[2]
+    assert gap.flags == ("gap",)
+    assert gap.detail == {"before": "running", "after": "running"}
+    assert gap.odo.unknown == 51_000
+    assert gap.power_w is None
+
+
+def test_a_session_that_ended_in_a_hole_closes_behind_it_with_the_hole_as_its_doubt() -> None:
+    records = Line().feed(readings([500] * 10) + readings([0] * 10, start_ms=60_000)).settle()
+    assert told(records)[2:] == [("gap", "unknown", 9, 60), ("close", "running", 60, 60), ("tick", "off", 60, 69)]
+    assert records[3].edge_unc_ms == 51_000
+    assert records[3].odo.running == 9_000
+
+
+def test_a_session_that_began_in_a_hole_opens_behind_it() -> None:
+    records = Line().feed(readings([0] * 10) + readings([500] * 10, start_ms=60_000)).settle()
+    assert told(records)[1:] == [("gap", "unknown", 9, 60), ("open", "unknown", 60, 60), ("tick", "running", 60, 69)]
+    assert "open_after_boot" not in records[2].flags
+
+
+def test_a_silent_meter_is_named_as_the_cause_of_the_gap() -> None:
+    records = Line().feed(readings([500] * 10 + [None] * 30 + [500] * 5)).settle()
+    assert records[2].kind is RecordKind.GAP
+    assert records[2].flags == ("gap", "driver_stale")
+
+
+def test_a_meter_that_stays_silent_is_told_in_slices() -> None:
+    records = Line().feed(readings([500] * 10 + [None] * 1900 + [500] * 5)).settle()
+    gaps = [r for r in records if r.kind is RecordKind.GAP]
+    assert [(r.to_ms - r.from_ms) // 1000 for r in gaps] == [900, 900, 101]
+    assert gaps[-1].detail["after"] == "running"
+
+
+def test_one_missed_reading_is_counted_and_is_no_gap() -> None:
+    records = Line().feed(readings([20] * 5 + [None] + [20] * 5)).settle()
+    assert told(records) == [("tick", "standby", 0, 10)]
+    assert (records[0].samples, records[0].missed, records[0].flags) == (9, 1, ())
+
+
+def test_a_narrow_contrast_is_said_on_both_edges() -> None:
+    line = Line(Meter("xc-h01-01", period_ms=1000, narrow=True))
+    records = line.feed(readings([0] * 5 + [500] * 10 + [0] * 10)).settle()
+    assert records[0].flags == records[1].flags == ("narrow_contrast",)
+
+
+def test_after_a_restart_the_pause_is_inferred_and_the_session_keeps_its_id() -> None:
+    line = Line().feed(readings([500] * 10))
+    line.restart(LABELS)
+    records = line.feed(readings([500] * 10, start_ms=12_000)).settle()
+    assert told(records)[1:] == [("tick", "running", 0, 9), ("gap", "unknown", 9, 12), ("tick", "running", 12, 21)]
+    assert records[2].flags == ("gap", "inferred")
+    assert {r.session for r in records} == {session_id("xc-h01-01", STREAM, 1)}
+
+
+def test_a_new_boot_counts_the_pause_by_wall_clock_on_the_old_boots_line() -> None:
+    line = Line().feed(readings([500] * 10))
+    # Ten minutes later by wall clock; this boot's own time starts near zero again.
+    line.restart(Labels("boot-2", WALL + 609_000 - 2_000, ClockQuality.NTP))
+    records = line.feed(readings([500] * 10, start_ms=2_000)).settle()
+    assert told(records)[1:] == [
+        ("tick", "running", 0, 9), ("gap", "unknown", 9, 609), ("tick", "running", 2, 11)
+    ]  # fmt: skip
+    tick, gap, after = records[1:]
+    assert (tick.boot, gap.boot, after.boot) == ("boot-1", "boot-1", "boot-2")
+    assert gap.flags == ("gap", "inferred")
+    assert gap.ts == timestamp(WALL + 609_000)
+    assert gap.detail == {"before": "running", "after": "running", "by": "wall", "next_boot": "boot-2"}
+    assert after.odo.running == 18_000
+    assert after.odo.unknown == 600_000
+    assert after.session == records[0].session
+
+
+def test_a_wall_clock_that_lies_behind_after_a_boot_gives_no_negative_time() -> None:
+    line = Line().feed(readings([0] * 10))
+    line.restart(Labels("boot-2", 0, ClockQuality.UNSET))
+    records = line.feed(readings([0] * 10, start_ms=2_000)).settle()
+    gap = records[1]
+    assert (gap.kind, gap.from_ms, gap.to_ms) == (RecordKind.GAP, 9_000, 9_000)
+    assert records[-1].odo.total == 18_000
+
+
+def test_an_energy_register_that_falls_is_flagged_and_one_that_rounds_is_not() -> None:
+    def registers(values: list[float]) -> list[Reading]:
+        return [Reading(n * 1000, 20, wh, Quality.GOOD) for n, wh in enumerate(values)]
+
+    assert Line().feed(registers([100, 100.4, 99.8, 101])).settle()[-1].energy_q == "ok"
+    assert Line().feed(registers([100, 101, 0, 1])).settle()[-1].energy_q == "reset"
+    assert Line().feed(readings([20] * 4)).settle()[-1].energy_q == "none"
+
+
+POWER = st.sampled_from([0.0, 20.0, 90.0, 500.0, 500.0, None])
+EVENT = st.sampled_from(["", "", "r", "b"])
+PART = st.tuples(st.sampled_from([1000, 5000, 40_000]), st.lists(POWER, max_size=40), EVENT)
+
+
+@given(st.lists(PART, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_records_touch_in_each_boot_and_the_odometer_is_the_time_that_passed(
+    parts: list[tuple[int, list[float | None], str]],
+) -> None:
+    line, at, boots, wall = Line(), 0, 1, WALL
+    for pause, powers, event in parts:
+        if event == "r":
+            line.restart(line.labels)
+        elif event == "b":
+            boots += 1
+            wall += at
+            at = 0
+            line.restart(Labels(f"boot-{boots}", wall, ClockQuality.NTP))
+        at += pause
+        line.feed(readings(powers, start_ms=at))
+        at += 1000 * len(powers)
+    records = line.settle()
+    assert [r.seq for r in records] == list(range(1, len(records) + 1))
+    for a, b in pairwise(records):
+        if a.boot == b.boot:
+            assert b.from_ms == a.to_ms
+        grown = [getattr(b.odo, s) - getattr(a.odo, s) for s in ("off", "standby", "running", "unknown")]
+        assert sum(grown) == b.to_ms - b.from_ms
+        assert min(grown) >= 0
+        if b.to_ms > b.from_ms:
+            assert getattr(b.odo, b.state.value) - getattr(a.odo, b.state.value) == b.to_ms - b.from_ms
+        assert a.ts <= b.ts
+    opened = [r for r in records if r.kind is RecordKind.OPEN]
+    closed = [r for r in records if r.kind is RecordKind.CLOSE]
+    assert (line.sessions.opened, line.sessions.closed) == (len(opened), len(closed))
+    assert [r.session for r in opened][: len(closed)] == [r.session for r in closed]
+    assert all(r.session == session_id(r.inst, STREAM, r.seq) for r in opened)
+    assert all((r.session is not None) for r in records if r.state is PowerState.RUNNING)
+    assert all(decode(UsageRecord, encode(r)) == r for r in records)
+    assert line.sessions.recorded == line.sessions.odo or line.sessions.new_boot
