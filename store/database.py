@@ -5,14 +5,26 @@ so "insert, catch the unique key" and row locks mean the same on both engines. `
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    insert,
+    make_url,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
@@ -32,6 +44,9 @@ NAMING = {
 }
 
 
+_SQLITE_WAIT_S = 30
+
+
 class Base(DeclarativeBase):
     """All tables of the ledger database hang on this metadata."""
 
@@ -46,6 +61,7 @@ class Database:
     engine: Engine
     _sessions: sessionmaker[Session]
     _translate: Callable[[DBAPIError], StoreError | None]
+    _one_writer: Callable[[], AbstractContextManager[object]]
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -53,7 +69,7 @@ class Database:
 
         Driver errors come out as errors of `store.errors` where they have a meaning there.
         """
-        with self._translated(), self._sessions() as session, session.begin():
+        with self._translated(), self._one_writer(), self._sessions() as session, session.begin():
             yield session
 
     @contextmanager
@@ -90,13 +106,19 @@ def open_database(url: str) -> Database:
     scheme = make_url(url).get_backend_name()
     if scheme not in _OPENERS:
         raise ValueError(f"no database backend is called {scheme!r}; known: {', '.join(sorted(_OPENERS))}")
-    engine, translate = _OPENERS[scheme](url)
-    return Database(engine, sessionmaker(engine, expire_on_commit=False), translate)
+    engine, translate, one_writer = _OPENERS[scheme](url)
+    return Database(engine, sessionmaker(engine, expire_on_commit=False), translate, one_writer)
 
 
 def insert_statement(session: Session, table: type[Base]) -> Any:
     """Return an INSERT that knows ON CONFLICT, in the words of the session's engine (see store.upsert)."""
     return _INSERTS[session.get_bind().dialect.name](table)
+
+
+def insert_many(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows that all name the same columns, by the fastest way the engine has. Errors as of any statement."""
+    if rows:
+        _INSERTS_MANY[session.get_bind().dialect.name](session, table, rows)
 
 
 def refusal_of(session: Session, error: DBAPIError) -> StoreError | None:
@@ -114,7 +136,10 @@ def is_write_locked_per_database(connection: Connection) -> bool:
     return connection.dialect.name == "sqlite"
 
 
-def _open_sqlite(url: str) -> tuple[Engine, Callable[[DBAPIError], StoreError | None]]:
+_Opened = tuple[Engine, Callable[[DBAPIError], StoreError | None], Callable[[], AbstractContextManager[object]]]
+
+
+def _open_sqlite(url: str) -> _Opened:
     path = make_url(url).database
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -127,14 +152,27 @@ def _open_sqlite(url: str) -> tuple[Engine, Callable[[DBAPIError], StoreError | 
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA busy_timeout=30000")
+        connection.execute(f"PRAGMA busy_timeout={_SQLITE_WAIT_S * 1000}")
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
         read_only = connection.get_execution_options().get("openlab_read_only", False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
-    return engine, _translate_sqlite
+    gate = threading.Lock()
+
+    @contextmanager
+    def one_writer() -> Iterator[None]:
+        # The engine's own waiting is a poll with growing pauses: under a rush somebody waits for seconds. Writers of
+        # one process queue here instead; a lock may be released by another thread than took it (a request's end).
+        if not gate.acquire(timeout=_SQLITE_WAIT_S):
+            raise TryAgain(f"other threads have been writing for {_SQLITE_WAIT_S} s")
+        try:
+            yield
+        finally:
+            gate.release()
+
+    return engine, _translate_sqlite, one_writer
 
 
 def _translate_sqlite(error: DBAPIError) -> StoreError | None:
@@ -152,7 +190,7 @@ def _translate_sqlite(error: DBAPIError) -> StoreError | None:
     return None
 
 
-def _open_postgresql(url: str) -> tuple[Engine, Callable[[DBAPIError], StoreError | None]]:
+def _open_postgresql(url: str) -> _Opened:
     engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=20,
@@ -166,7 +204,7 @@ def _open_postgresql(url: str) -> tuple[Engine, Callable[[DBAPIError], StoreErro
         if connection.get_execution_options().get("openlab_read_only", False):
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
-    return engine, _translate_postgresql
+    return engine, _translate_postgresql, nullcontext
 
 
 def _translate_postgresql(error: DBAPIError) -> StoreError | None:
@@ -184,6 +222,27 @@ def _translate_postgresql(error: DBAPIError) -> StoreError | None:
     return None
 
 
+def _insert_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    session.connection().execute(insert(cast(Table, table.__table__)), list(rows))
+
+
+def _copy_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    connection = session.connection()
+    dialect = connection.dialect
+    columns = [(name, table.__table__.c[name].type.bind_processor(dialect)) for name in rows[0]]
+    names = ", ".join(dialect.identifier_preparer.quote(name) for name, _ in columns)
+    statement = f"COPY {table.__tablename__} ({names}) FROM STDIN"
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row([row[name] if convert is None else convert(row[name]) for name, convert in columns])
+    except driver.Error as error:
+        base = type(driver).Error
+        raise DBAPIError.instance(statement, None, error, base, dialect=dialect) from error
+
+
+_INSERTS_MANY = {"sqlite": _insert_rows, "postgresql": _copy_rows}
 _CODE_POINT_COLLATIONS = {"sqlite": "BINARY", "postgresql": "C"}
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _TRANSLATIONS = {"sqlite": _translate_sqlite, "postgresql": _translate_postgresql}

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from store.database import Database, open_database
 from store.migrations import upgrade
 
 ENGINES = ("sqlite", "postgresql")
+Fill = Callable[[Database], None]
+"""Puts into a migrated, empty database what many tests start from."""
 
 
 class DatabaseServers:
@@ -29,24 +31,28 @@ class DatabaseServers:
         self._folder = Path(tempfile.mkdtemp(prefix="openlab-databases-"))
         self._folder.chmod(0o755)  # PostgreSQL runs as another user where the tests run as root
         self._postgres: _Postgres | None = None
-        self._sqlite_template: Path | None = None
+        self._sqlite_templates: dict[Fill | None, Path] = {}
 
     @contextmanager
-    def fresh_url(self, engine: str) -> Iterator[str]:
-        """The address of a migrated, empty database that is gone afterwards."""
+    def fresh_url(self, engine: str, fill: Fill | None = None) -> Iterator[str]:
+        """The address of a migrated database that is gone afterwards: empty, or as `fill` left it.
+
+        `fill` runs once a run and engine; tests get copies. Give a function of a module, not a lambda.
+        """
         if engine == "postgresql":
-            with self._postgres_server().fresh(template=True) as url:
+            server = self._postgres_server()
+            with server.fresh(server.template(fill)) as url:
                 yield url
             return
         with self.unmigrated_url("sqlite") as url:
-            shutil.copy(self._sqlite(), str(make_url(url).database))
+            shutil.copy(self._sqlite_template(fill), str(make_url(url).database))
             yield url
 
     @contextmanager
     def unmigrated_url(self, engine: str) -> Iterator[str]:
         """The address of a database without any table, for tests of the migrations themselves."""
         if engine == "postgresql":
-            with self._postgres_server().fresh(template=False) as url:
+            with self._postgres_server().fresh(None) as url:
                 yield url
             return
         folder = Path(tempfile.mkdtemp(dir=self._folder))
@@ -66,19 +72,27 @@ class DatabaseServers:
             self._postgres = _Postgres(self._folder)
         return self._postgres
 
-    def _sqlite(self) -> Path:
-        if self._sqlite_template is None:
-            path = self._folder / "template.db"
-            migrated = open_database(f"sqlite:///{path}")
-            upgrade(migrated.engine)
-            migrated.dispose()  # the last connection to close moves the journal into the file
-            self._sqlite_template = path
-        return self._sqlite_template
+    def _sqlite_template(self, fill: Fill | None) -> Path:
+        if fill not in self._sqlite_templates:
+            source = None if fill is None else self._sqlite_template(None)
+            path = self._folder / f"template{len(self._sqlite_templates)}.db"
+            if source is not None:
+                shutil.copy(source, path)
+            _fill(f"sqlite:///{path}", fill)
+            self._sqlite_templates[fill] = path
+        return self._sqlite_templates[fill]
+
+
+def _fill(url: str, fill: Fill | None) -> None:
+    database = open_database(url)
+    if fill is None:
+        upgrade(database.engine)
+    else:
+        fill(database)
+    database.dispose()  # the last connection to close moves SQLite's journal into the file
 
 
 class _Postgres:
-    TEMPLATE = "template_openlab"
-
     def __init__(self, folder: Path) -> None:
         # The wheel wants somewhere to keep a lock; without this it warns and takes a fixed folder.
         os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
@@ -91,15 +105,21 @@ class _Postgres:
         # A test's data need not survive a power cut; what the program promises about commits is unchanged.
         self._run("ALTER SYSTEM SET fsync = off")
         self._run("SELECT pg_reload_conf()")
-        self._run(f"CREATE DATABASE {self.TEMPLATE}")
-        migrated = open_database(self._url_of(self.TEMPLATE))
-        upgrade(migrated.engine)
-        migrated.dispose()
+        self._templates: dict[Fill | None, str] = {}
+
+    def template(self, fill: Fill | None) -> str:
+        if fill not in self._templates:
+            source = f" TEMPLATE {self.template(None)}" if fill is not None else ""
+            name = f"template_openlab_{len(self._templates)}"
+            self._run(f"CREATE DATABASE {name}{source}")
+            _fill(self._url_of(name), fill)
+            self._templates[fill] = name
+        return self._templates[fill]
 
     @contextmanager
-    def fresh(self, *, template: bool) -> Iterator[str]:
+    def fresh(self, template: str | None) -> Iterator[str]:
         name = f"t_{uuid4().hex[:16]}"
-        self._run(f"CREATE DATABASE {name}" + (f" TEMPLATE {self.TEMPLATE}" if template else ""))
+        self._run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
         try:
             yield self._url_of(name)
         finally:

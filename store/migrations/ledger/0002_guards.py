@@ -33,6 +33,12 @@ APPEND_ONLY = (
     "anomaly_decision",
     "affiliation_event",
 )
+# Of a run only the way it ends may change, once: what it computed stands from the moment it is prepared.
+_RUN_FACTS = (
+    *("run_id", "policy_id", "policy_version", "period_kind", "period_first", "run_no", "engine_version", "watermark"),
+    *("charge_count", "base_fen", "payable_fen", "input_sha256", "result_sha256", "prepared_by", "prepared_at"),
+)
+_RUN_CHANGED = " OR ".join(("OLD.state <> 'prepared'", *(f"NEW.{fact} <> OLD.{fact}" for fact in _RUN_FACTS)))
 # table, what may not happen, and to which rows: a tick may go once a digest of it is chained; a draft may be redone.
 CONDITIONAL = (
     ("usage_record", "UPDATE", ""),
@@ -40,7 +46,7 @@ CONDITIONAL = (
     ("statement", "UPDATE", "OLD.state = 'final'"),
     ("statement", "DELETE", "OLD.state = 'final'"),
     ("statement_line", "UPDATE", ""),
-    ("reward_run", "UPDATE", "OLD.state <> 'prepared' OR NEW.result_sha256 <> OLD.result_sha256"),
+    ("reward_run", "UPDATE", _RUN_CHANGED),
     ("reward_run", "DELETE", ""),
 )
 

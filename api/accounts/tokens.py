@@ -1,0 +1,151 @@
+"""Signing in with a password, and tokens for programs. All times here are real time, not the demo's."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from api.accounts import repository
+from api.accounts.service import wrong_login
+from api.deps import Parts
+from api.errors import invalid, not_found
+from api.security import hash_password, new_token, password_matches, token_hash
+from api.work import Work
+from store.audit import COUNTY_CHAIN, append_audit_event
+from store.tables.accounts import AccessToken
+from wire.ids import new_ulid
+
+
+@dataclass(frozen=True)
+class NewSession:
+    """A browser that has just signed in. `token` goes into its cookie and nowhere else."""
+
+    token: str
+    person_id: str
+    name: str
+    expires_at: datetime
+
+
+def sign_in_with_password(parts: Parts, login: str, password: str, address: str) -> NewSession:
+    """Open a session. Keeps its own transactions: a refused attempt is audited although nothing else happens.
+
+    Takes the same time whether or not the login exists. Raises 401 `wrong_login`, and 429 `login_locked` or
+    `too_many_requests` before any password is looked at.
+    """
+    parts.limiter.count_login(address)
+    parts.limiter.check_not_locked(login)
+    with parts.database.read() as session:
+        person = repository.person_by_login(session, login)
+        stored = person.password_hash if person is not None and person.active else None
+    # Outside of any transaction: the hash is slow on purpose, and nobody should wait for it holding a lock.
+    matches = password_matches(password, stored)
+    if person is None or not matches:
+        parts.limiter.count_failure(login)
+        with parts.database.write() as session:
+            _audit(session, parts, "public", "sign_in_refused", f"login:{login}", {"address": address})
+        raise wrong_login()
+    parts.limiter.forgive(login)
+    token, created_at = new_token(), parts.real_now()
+    expires_at = created_at + timedelta(hours=parts.settings.session_hours)
+    token_id = new_ulid()
+    with parts.database.write() as session:
+        session.add(
+            AccessToken(
+                token_id=token_id,
+                token_sha256=token_hash(token),
+                kind="session",
+                name="browser",
+                person_id=person.person_id,
+                scopes="read write",
+                created_at=created_at,
+                expires_at=expires_at,
+                revoked_at=None,
+            )
+        )
+        _audit(session, parts, person.person_id, "signed_in", f"token:{token_id}", {"address": address})
+    return NewSession(token, person.person_id, person.name, expires_at)
+
+
+def create_token(
+    work: Work, *, name: str, scopes: list[str], days: int, days_max: int, real_now: datetime
+) -> tuple[AccessToken, str]:
+    """Make a token for a program that acts as the caller; return it with its secret, which is not kept.
+
+    Raises 422 for more days than allowed, or for a scope that the caller's own sign-in does not have.
+    """
+    if days > days_max:
+        raise invalid(
+            "token_too_long",
+            f"令牌有效期最长 {days_max} 天。",
+            f"A token lives at most {days_max} days.",
+            field="days",
+            days_max=days_max,
+        )
+    missing = sorted(set(scopes) - work.actor.scopes)
+    if missing:
+        raise invalid(
+            "scope_not_held",
+            f"当前登录没有权限:{', '.join(missing)}。",
+            f"Your own sign-in does not have: {', '.join(missing)}.",
+            field="scopes",
+        )
+    secret = new_token()
+    token = AccessToken(
+        token_id=new_ulid(),
+        token_sha256=token_hash(secret),
+        kind="bearer",
+        name=name,
+        person_id=work.actor.person_id,
+        scopes=" ".join(sorted(set(scopes))),
+        created_at=real_now,
+        expires_at=real_now + timedelta(days=days),
+        revoked_at=None,
+    )
+    work.session.add(token)
+    work.session.flush()
+    after = {"name": name, "scopes": token.scopes, "days": days}
+    work.audit("token_created", f"token:{token.token_id}", host_id=None, after=after)
+    return token, secret
+
+
+def revoke_token(work: Work, token_id: str, real_now: datetime) -> AccessToken:
+    """End one of the caller's own tokens or sessions; harmless if it has ended. Raises 404 for somebody else's."""
+    token = work.session.get(AccessToken, token_id)
+    if token is None or token.person_id != work.actor.person_id:
+        raise not_found("令牌", "token", token_id)
+    if repository.revoke_tokens(work.session, real_now, work.actor.person_id, token_id):
+        work.session.refresh(token)
+        work.audit("token_revoked", f"token:{token_id}", host_id=None)
+    return token
+
+
+def change_password(work: Work, old: str, new: str, real_now: datetime) -> None:
+    """Give the caller a new password and end all their sessions and tokens. Raises 401 for a wrong old one."""
+    person = repository.locked_person(work.session, work.actor.person_id)
+    if person is None or not password_matches(old, person.password_hash):
+        raise wrong_login()
+    person.password_hash = hash_password(new)
+    person.row_version += 1
+    work.session.flush()
+    work.audit("password_changed", f"person:{person.person_id}", host_id=None)
+    revoke_all(work, person.person_id, real_now)
+
+
+def revoke_all(work: Work, person_id: str, real_now: datetime) -> int:
+    """End every token and session of a person; return how many."""
+    count = repository.revoke_tokens(work.session, real_now, person_id)
+    if count:
+        work.audit("tokens_revoked", f"person:{person_id}", host_id=None, after={"count": count})
+    return count
+
+
+def _audit(session: Session, parts: Parts, actor: str, action: str, subject: str, after: dict[str, str]) -> None:
+    append_audit_event(
+        session,
+        chain_id=COUNTY_CHAIN,
+        at=parts.now(),
+        actor=actor,
+        action=action,
+        subject=subject,
+        after=after,
+    )

@@ -1,0 +1,174 @@
+"""Match a closed session to the bookings of its instrument and keep what came out.
+
+Called by the worker when the ledger has closed a session. Rows of use are written once and never changed: repeating
+it finds them and does nothing. Under the instrument's lock, so that no booking moves meanwhile.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import or_, select
+
+from api.booking import repository
+from api.booking.due import ensure_due, move_due
+from api.booking.matching import FORGOTTEN_CHECK_OUT, Claim, MeteredSession, OdometerPoint, Part, apportion
+from api.booking.odometer import odometer_points
+from api.booking.states import CLAIMING, BookingAction
+from api.booking.steps import graces_of, take_step
+from api.charging.anomalies import raise_anomaly
+from api.work import Work
+from store.ledger import session_records
+from store.tables.calendar import Booking, BookingMode, BookingState, BookingUse, DueKind, UnbookedUse
+from store.tables.registry import Instrument, UseDetection
+from store.tables.usage import UsageSession
+from wire.clock import from_ms, to_ms
+
+SESSION_WITHOUT_BOOKING = "session_without_booking"
+USE_AFTER_COMPLETION = "use_after_completion"
+FORGOTTEN = FORGOTTEN_CHECK_OUT
+UNBOOKED_ALLOWED_MS = 60_000
+
+_GRACE_MAX = timedelta(days=1)
+"""The longest grace a tariff can agree; wide enough to find every claim that matters."""
+_STILL_GOING = (BookingState.CONFIRMED, BookingState.CHECKED_IN, BookingState.IN_USE)
+_VOIDED = BookingState.NO_SHOW
+
+
+def match_session(work: Work, session_id: str) -> datetime | None:
+    """Divide a closed session among bookings; return None, nothing is left to do.
+
+    An open session is left alone: closing it makes the matching due again. Raises LookupError for an unknown one.
+    """
+    metered = work.session.get(UsageSession, session_id)
+    if metered is None:
+        raise LookupError(f"there is no session {session_id}")
+    if metered.ended_at is None:
+        return None
+    instrument = repository.instrument_row(work.session, metered.instrument_id, lock=True)
+    if _is_matched(work, session_id):
+        return None
+    bookings = {booking.booking_id: booking for booking in _claiming(work, metered)}
+    parts = apportion(
+        _metered(work, metered),
+        [_claim(work, booking) for booking in bookings.values()],
+        needs_check_in=instrument.use_detection != UseDetection.POWER.value,
+    )
+    for part in parts:
+        if part.booking_id is None:
+            _keep_unbooked(work, metered, part)
+        else:
+            _keep_booked(work, metered, bookings[part.booking_id], part)
+    unbooked_ms = sum(part.running_ms for part in parts if part.booking_id is None)
+    if unbooked_ms > UNBOOKED_ALLOWED_MS:
+        _found(work, SESSION_WITHOUT_BOOKING, session_id, instrument, f"{unbooked_ms} ms running without a booking")
+    for part in parts:
+        if FORGOTTEN_CHECK_OUT in part.flags:
+            _found(work, FORGOTTEN, session_id, instrument, f"booking {part.booking_id} has no check-out")
+    return None
+
+
+def _is_matched(work: Work, session_id: str) -> bool:
+    booked = select(BookingUse.session_id).where(BookingUse.session_id == session_id).limit(1)
+    unbooked = select(UnbookedUse.session_id).where(UnbookedUse.session_id == session_id).limit(1)
+    return work.session.execute(booked).first() is not None or work.session.execute(unbooked).first() is not None
+
+
+def _claiming(work: Work, metered: UsageSession) -> list[Booking]:
+    """The bookings, locked, whose claims may touch the session; earlier slots come along, they bound later claims."""
+    start, end = metered.started_at, metered.ended_at or metered.last_at
+    return list(
+        work.session.scalars(
+            select(Booking)
+            .where(
+                Booking.instrument_id == metered.instrument_id,
+                Booking.state.in_([state.value for state in CLAIMING]),
+                Booking.calendar_row_id.is_not(None),
+                Booking.slot_from <= end + _GRACE_MAX,
+                or_(Booking.slot_to >= start - _GRACE_MAX, Booking.checked_out_at >= start),
+            )
+            .order_by(Booking.booking_id)
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+    )
+
+
+def _claim(work: Work, booking: Booking) -> Claim:
+    graces = graces_of(work, booking)
+    came, left = booking.checked_in_at, booking.checked_out_at
+    return Claim(
+        booking.booking_id,
+        to_ms(booking.slot_from),
+        to_ms(booking.slot_to),
+        None if came is None else to_ms(came),
+        None if left is None else to_ms(left),
+        graces.early // timedelta(milliseconds=1),
+        graces.late // timedelta(milliseconds=1),
+    )
+
+
+def _metered(work: Work, row: UsageSession) -> MeteredSession:
+    first = OdometerPoint(to_ms(row.started_at), row.odo_running_first_ms, row.odo_unknown_first_ms)
+    last = OdometerPoint(to_ms(row.last_at), row.odo_running_last_ms, row.odo_unknown_last_ms)
+    return MeteredSession(row.session_id, odometer_points(session_records(work.session, row.session_id), first, last))
+
+
+def _keep_unbooked(work: Work, metered: UsageSession, part: Part) -> None:
+    work.session.add(
+        UnbookedUse(
+            session_id=metered.session_id,
+            from_at=from_ms(part.from_ms),
+            instrument_id=metered.instrument_id,
+            to_at=from_ms(part.to_ms),
+            running_ms=part.running_ms,
+            unknown_ms=part.unknown_ms,
+            found_at=work.now,
+            purpose=None,
+            classified_by=None,
+            classified_at=None,
+        )
+    )
+
+
+def _keep_booked(work: Work, metered: UsageSession, booking: Booking, part: Part) -> None:
+    work.session.add(
+        BookingUse(
+            session_id=metered.session_id,
+            booking_id=booking.booking_id,
+            from_at=from_ms(part.from_ms),
+            to_at=from_ms(part.to_ms),
+            running_ms=part.running_ms,
+            unknown_ms=part.unknown_ms,
+            matched_at=work.now,
+        )
+    )
+    work.session.flush()
+    state = BookingState(booking.state)
+    if state in (BookingState.CONFIRMED, BookingState.CHECKED_IN, BookingState.SCHEDULED, _VOIDED):
+        if part.running_ms > 0:
+            take_step(work, booking, BookingAction.USE_FOUND, facts={"session": metered.session_id})
+    elif state is not BookingState.IN_USE:
+        instrument = work.session.get_one(Instrument, booking.instrument_id)
+        detail = f"booking {booking.booking_id} was {state} already"
+        _found(work, USE_AFTER_COMPLETION, metered.session_id, instrument, detail)
+    _leave_work(work, booking)
+
+
+def _leave_work(work: Work, booking: Booking) -> None:
+    state = BookingState(booking.state)
+    if state is BookingState.COMPLETED:
+        move_due(work.session, DueKind.CHARGE_BOOKING, booking.booking_id, work.now)
+    elif booking.mode == BookingMode.SELF_OPERATED.value and state in _STILL_GOING:
+        at = booking.checked_out_at or booking.slot_to + graces_of(work, booking).late
+        ensure_due(work.session, DueKind.COMPLETE_BOOKING, booking.booking_id, at)
+
+
+def _found(work: Work, rule: str, session_id: str, instrument: Instrument, detail: str) -> None:
+    raise_anomaly(
+        work,
+        rule=rule,
+        subject_kind="session",
+        subject_id=session_id,
+        host_id=instrument.host_id,
+        detail=detail,
+        blocks_reward=False,
+    )

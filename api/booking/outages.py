@@ -1,0 +1,144 @@
+"""Take an instrument out of service for a time. One transaction: first release or shorten what it hits, then the row.
+
+Called by the endpoints. Bookings that have not begun are cancelled with the outage as their reason (a scheduled
+sample order goes back to "samples received"); one that is under way is shortened to the outage's start.
+"""
+
+from dataclasses import dataclass, field
+
+from api.booking import calendar, repository
+from api.booking.due import move_due
+from api.booking.rules import check_slot_forward, times
+from api.booking.slots import Interval
+from api.booking.states import BookingAction
+from api.booking.steps import StepInput, graces_of, take_step
+from api.errors import conflict, invalid
+from api.schemas import rfc3339
+from api.work import Work, system_actor
+from store.tables.accounts import Role
+from store.tables.calendar import Booking, BookingState, CalendarKind, CalendarRow, DueKind
+from store.tables.registry import Instrument
+
+_UNDER_WAY = (BookingState.CHECKED_IN, BookingState.IN_USE)
+
+
+@dataclass
+class OutageOutcome:
+    """The outage's row and what it did to the bookings it hit, by booking id."""
+
+    row_id: str = ""
+    cancelled: list[str] = field(default_factory=list)
+    unscheduled: list[str] = field(default_factory=list)
+    shortened: list[str] = field(default_factory=list)
+
+
+def declare_outage(work: Work, instrument_id: str, window: Interval, note: str) -> OutageOutcome:
+    """Declare that an instrument is out of service during `window`. By its lab manager.
+
+    Refused: 403, 404, 409 `outage_overlaps` (another outage), 422 for a reversed or past window or without a note.
+    """
+    repository.instrument_row(work.session, instrument_id)
+    # Due rows come first in the order of locks: the worker holds one while it waits for the instrument.
+    for hit in _hit(work, instrument_id, window):
+        if hit.state in (BookingState.CONFIRMED, *_UNDER_WAY) and hit.slot_from < window.from_at < hit.slot_to:
+            at = window.from_at + graces_of(work, hit).late
+            move_due(work.session, DueKind.COMPLETE_BOOKING, hit.booking_id, at)
+    instrument = repository.instrument_row(work.session, instrument_id, lock=True)
+    _check(work, instrument, window, note)
+    outcome = OutageOutcome()
+    by_rule = Work(work.session, system_actor(f"outage:{work.actor.person_id}"), work.now)
+    for row in repository.calendar_between(work.session, instrument_id, window):
+        if row.kind == CalendarKind.OUTAGE.value:
+            raise conflict(
+                "outage_overlaps",
+                "该时段已登记停用。",
+                "An outage is declared for that time already; choose the time that it leaves.",
+                **times(Interval(row.from_at, row.to_at)),
+            )
+        booking = repository.booking_on_row(work.session, row.row_id)
+        if booking is None:
+            calendar.release(work, row.row_id)
+        else:
+            locked = repository.booking_row(work.session, by_rule.actor, booking.booking_id, lock=True)
+            _make_way(by_rule, locked, row, window, note, outcome)
+    outcome.row_id = calendar.insert_row(work, instrument_id, CalendarKind.OUTAGE, window, note)
+    work.audit(
+        "outage.declared",
+        f"instrument:{instrument_id}",
+        host_id=instrument.host_id,
+        after={
+            **times(window),
+            "row": outcome.row_id,
+            "note": note,
+            "cancelled": outcome.cancelled,
+            "unscheduled": outcome.unscheduled,
+            "shortened": outcome.shortened,
+        },
+    )
+    return outcome
+
+
+def _hit(work: Work, instrument_id: str, window: Interval) -> list[Booking]:
+    rows = repository.calendar_between(work.session, instrument_id, window)
+    bookings = (repository.booking_on_row(work.session, row.row_id) for row in rows)
+    return sorted((booking for booking in bookings if booking), key=lambda booking: booking.booking_id)
+
+
+def _check(work: Work, instrument: Instrument, window: Interval, note: str) -> None:
+    if not work.actor.manages(instrument.host_id):
+        work.require((Role.ADMIN,), "停用该仪器", "take this instrument out of service")
+    check_slot_forward(window)
+    if window.from_at < work.now:
+        raise invalid(
+            "outage_in_the_past",
+            f"停用时间不能早于现在({rfc3339(work.now)})。",
+            f"An outage cannot begin before now ({rfc3339(work.now)}).",
+            field="from",
+            now=rfc3339(work.now),
+        )
+    if not note.strip():
+        raise invalid("reason_required", "请写明停用原因。", "Say why the instrument is out of service.", field="note")
+
+
+def _make_way(
+    work: Work, booking: Booking, row: CalendarRow, window: Interval, note: str, outcome: OutageOutcome
+) -> None:
+    said = StepInput(reason=f"outage: {note.strip()}")
+    state = BookingState(booking.state)
+    if booking.slot_to <= window.from_at:
+        # Only the buffer after the slot is in the way: the instrument is out of service then, which serves as well.
+        _cut(work, row, window)
+        return
+    begun = state in _UNDER_WAY or (
+        state in (BookingState.CONFIRMED, BookingState.SCHEDULED)
+        and booking.slot_from - graces_of(work, booking).early <= work.now
+    )
+    if state is BookingState.REQUESTED or (state is BookingState.CONFIRMED and not begun):
+        take_step(work, booking, BookingAction.CANCEL, said)
+        outcome.cancelled.append(booking.booking_id)
+    elif state is BookingState.SCHEDULED and not begun:
+        take_step(work, booking, BookingAction.UNSCHEDULE, said)
+        outcome.unscheduled.append(booking.booking_id)
+    elif begun:
+        _shorten(work, booking, row, window, said)
+        outcome.shortened.append(booking.booking_id)
+    else:
+        # Over for the customer; only the rest of its time on the calendar (its buffer, say) is in the way.
+        _cut(work, row, window)
+
+
+def _shorten(work: Work, booking: Booking, row: CalendarRow, window: Interval, said: StepInput) -> None:
+    _cut(work, row, window)
+    facts = {}
+    if booking.slot_from < window.from_at < booking.slot_to:
+        facts = {"slot_to_before": rfc3339(booking.slot_to), "slot_to": rfc3339(window.from_at)}
+        booking.slot_to = window.from_at
+    take_step(work, booking, BookingAction.SHORTEN, said, facts)
+
+
+def _cut(work: Work, row: CalendarRow, window: Interval) -> None:
+    if row.from_at < window.from_at:
+        row.to_at = window.from_at
+        work.session.flush()
+    else:
+        calendar.release(work, row.row_id)

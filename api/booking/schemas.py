@@ -1,0 +1,257 @@
+"""What the booking endpoints take and give. Instants, money and pages as in api.schemas."""
+
+import json
+from typing import Annotated, Any, Self
+
+from pydantic import Field
+
+from api.booking.rules import BookingRequest
+from api.booking.service import Offer
+from api.booking.slots import Interval
+from api.booking.states import BookingAction
+from api.booking.steps import StepInput
+from api.charging.rating import RatedLine
+from api.charging.tariff_body import UserCategory
+from api.schemas import Answer, Fen, Instant, Question
+from store.tables.calendar import Booking, BookingEvent, BookingMode, BookingState, BookingUse, UsePurpose
+from store.tables.charging import Component
+
+Id = Annotated[str, Field(min_length=1, max_length=64)]
+Text = Annotated[str, Field(max_length=2000)]
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class BookingAsked(Question):
+    """A booking to quote or to make. For a sample order the slot is the time expected on the instrument."""
+
+    instrument_id: Id
+    mode: BookingMode = BookingMode.SELF_OPERATED
+    slot_from: Instant
+    slot_to: Instant
+    quantity: Count = 0
+    purpose: UsePurpose = UsePurpose.CUSTOMER
+    payer_org: Id | None = Field(None, description="Only for a lab manager who books on a customer's behalf")
+    note: Text = ""
+
+    def request(self) -> BookingRequest:
+        """Return it as the service takes it."""
+        return BookingRequest(
+            self.instrument_id,
+            self.mode,
+            Interval(self.slot_from, self.slot_to),
+            self.quantity,
+            self.purpose,
+            self.payer_org,
+            self.note,
+        )
+
+
+class StepAsked(Question):
+    """What is said with an event. Each event asks for its own fields; the refusal names a missing one."""
+
+    reason: Text = ""
+    slot_from: Instant | None = Field(None, description="schedule: start on the instrument")
+    slot_to: Instant | None = Field(None, description="schedule: end on the instrument")
+    quantity: Count | None = Field(None, description="confirm-results: how many were tested")
+    samples: Annotated[tuple[Text, ...], Field(max_length=500)] = Field((), description="receive: one line a sample")
+    report_number: Annotated[str, Field(max_length=100)] = Field("", description="report: its number")
+    report_date: Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = Field("", description="report: YYYY-MM-DD")
+    report_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = Field("", description="report: file hash")
+
+    def said(self) -> StepInput:
+        """Return it as the service takes it. A slot needs both ends."""
+        both = self.slot_from is not None and self.slot_to is not None
+        return StepInput(
+            reason=self.reason,
+            slot=Interval(self.slot_from, self.slot_to) if both and self.slot_from and self.slot_to else None,
+            quantity=self.quantity,
+            samples=self.samples,
+            report_number=self.report_number,
+            report_date=self.report_date,
+            report_sha256=self.report_sha256,
+        )
+
+
+class NoteAsked(Question):
+    """A booking's note, as it shall be from now on."""
+
+    note: Text
+
+
+class OutageAsked(Question):
+    """When an instrument is out of service, and why."""
+
+    from_at: Instant
+    to_at: Instant
+    note: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class PriceLine(Answer):
+    """One line of a price: quantity x unit_fen / per_quantity, rounded half up to the fen."""
+
+    component: Component
+    item_code: str
+    quantity: int
+    per_quantity: int
+    unit_fen: Fen
+    amount_fen: Fen
+    rule: str
+
+
+class QuoteAnswer(Answer):
+    """What a booking will cost if exactly the booked slot is used. VAT is included in every amount."""
+
+    instrument_id: str
+    payer_org: str
+    category: UserCategory
+    tariff_id: str
+    tariff_version: int
+    lines: list[PriceLine]
+    total_fen: Fen
+    net_fen: Fen
+    vat_fen: Fen
+    sha256: str
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, offer: Offer) -> Self:
+        """Show an offer."""
+        return cls(
+            instrument_id=offer.instrument_id,
+            payer_org=offer.payer_org,
+            category=offer.category,
+            tariff_id=offer.tariff_id,
+            tariff_version=offer.tariff_version,
+            lines=[_line(line) for line in offer.rated.lines],
+            total_fen=offer.rated.total_fen,
+            net_fen=offer.rated.net_fen,
+            vat_fen=offer.rated.vat_fen,
+            sha256=offer.sha256,
+            warnings=list(offer.warnings),
+        )
+
+
+class BookingAnswer(Answer):
+    """A booking. `possible` is what the caller can do to it now; `held_until` counts while it is requested."""
+
+    booking_id: str
+    instrument_id: str
+    host_id: str
+    mode: BookingMode
+    purpose: UsePurpose
+    payer_org: str
+    person_id: str
+    state: BookingState
+    slot_from: Instant
+    slot_to: Instant
+    tariff_id: str
+    tariff_version: int
+    category: UserCategory
+    quantity: int
+    confirmed_quantity: int | None
+    quoted_fen: Fen
+    quote_sha256: str
+    checked_in_at: Instant | None
+    checked_out_at: Instant | None
+    held_until: Instant | None
+    note: str
+    created_at: Instant
+    row_version: int
+    possible: list[BookingAction]
+    warnings: list[str] = []
+
+    @classmethod
+    def of(cls, booking: Booking, possible: tuple[BookingAction, ...], warnings: tuple[str, ...] = ()) -> Self:
+        """Show a booking."""
+        return cls.model_validate(_shown(booking, possible, warnings))
+
+
+class EventAnswer(Answer):
+    """One event of a booking."""
+
+    event_no: int
+    at: Instant
+    actor: str
+    from_state: str
+    to_state: str
+    reason: str
+    facts: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: BookingEvent) -> Self:
+        """Show an event."""
+        return cls(
+            event_no=event.event_no,
+            at=event.at,
+            actor=event.actor,
+            from_state=event.from_state,
+            to_state=event.to_state,
+            reason=event.reason,
+            facts=json.loads(event.facts),
+        )
+
+
+class UseAnswer(Answer):
+    """The part of a session that was used under a booking."""
+
+    session_id: str
+    from_at: Instant
+    to_at: Instant
+    running_ms: int
+    unknown_ms: int
+
+
+class BookingWhole(BookingAnswer):
+    """A booking with its frozen price, what happened to it and its metered use."""
+
+    quote_lines: list[PriceLine]
+    events: list[EventAnswer]
+    uses: list[UseAnswer]
+
+    @classmethod
+    def whole(
+        cls,
+        booking: Booking,
+        possible: tuple[BookingAction, ...],
+        events: list[BookingEvent],
+        uses: list[BookingUse],
+    ) -> Self:
+        """Show everything that is kept of a booking."""
+        shown = _shown(booking, possible, ())
+        shown["quote_lines"] = json.loads(booking.quote)["lines"]
+        shown["events"] = [EventAnswer.of(event) for event in events]
+        shown["uses"] = [UseAnswer.model_validate(use) for use in uses]
+        return cls.model_validate(shown)
+
+
+class Busy(Answer):
+    """Time during which an instrument is taken. By whom is not said."""
+
+    from_at: Instant
+    to_at: Instant
+
+
+class CalendarAnswer(Answer):
+    """When an instrument is taken, buffers included."""
+
+    instrument_id: str
+    busy: list[Busy]
+
+
+class OutageAnswer(Answer):
+    """An outage and the bookings that had to make way."""
+
+    row_id: str
+    cancelled: list[str]
+    unscheduled: list[str]
+    shortened: list[str]
+
+
+def _line(line: RatedLine) -> PriceLine:
+    return PriceLine.model_validate(line)
+
+
+def _shown(booking: Booking, possible: tuple[BookingAction, ...], warnings: tuple[str, ...]) -> dict[str, Any]:
+    columns = {name: getattr(booking, name) for name in BookingAnswer.model_fields if hasattr(booking, name)}
+    quoted = json.loads(booking.quote)["total_fen"]
+    return columns | {"quoted_fen": quoted, "possible": list(possible), "warnings": list(warnings)}

@@ -1,0 +1,247 @@
+"""Take a booking from state to state. Every door goes through `perform` (people) or `take_step` (rules).
+
+Called by the endpoints, the pages, the worker and the outages. Changes the booking, its calendar row and what is due,
+writes the event and the audit event, and never commits. `take_step` expects the instrument and booking locked.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from api.booking import calendar, repository, rules
+from api.booking.due import ensure_due, move_due
+from api.booking.history import record_event
+from api.booking.slots import Interval
+from api.booking.states import BookingAction, Party, next_state, possible_actions
+from api.charging.access import is_system
+from api.charging.closing import close_if_settled
+from api.charging.tariffs import pinned_tariff
+from api.errors import Refused, conflict, invalid, stale
+from api.schemas import rfc3339
+from api.work import Actor, Work
+from store.tables.accounts import Role
+from store.tables.calendar import Booking, BookingMode, BookingState, DueKind
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """What somebody says with a step; each action asks for its own fields."""
+
+    reason: str = ""
+    slot: Interval | None = None
+    quantity: int | None = None
+    samples: tuple[str, ...] = ()
+    report_number: str = ""
+    report_date: str = ""
+    report_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Graces:
+    """How long before and after the slot use counts as the booking's, by its frozen tariff."""
+
+    early: timedelta
+    late: timedelta
+
+
+_NOTHING = StepInput()
+_Effect = Callable[[Work, Booking, StepInput], dict[str, Any]]
+
+
+def parties_of(actor: Actor, booking: Booking) -> frozenset[Party]:
+    """Return what an actor is to a booking."""
+    found = set()
+    if is_system(actor):
+        found.add(Party.SYSTEM)
+    if actor.manages(booking.host_id):
+        found.add(Party.MANAGER)
+    if actor.has(Role.SME) and actor.org_id == booking.payer_org:
+        found.add(Party.CUSTOMER)
+    return frozenset(found)
+
+
+def possible_for(actor: Actor, booking: Booking) -> tuple[BookingAction, ...]:
+    """Return what an actor can do to a booking as it stands."""
+    return possible_actions(BookingMode(booking.mode), BookingState(booking.state), parties_of(actor, booking))
+
+
+def graces_of(work: Work, booking: Booking) -> Graces:
+    """Return the graces that were agreed with the booking's price."""
+    body = pinned_tariff(work.session, booking.tariff_id, booking.tariff_version).body
+    return Graces(timedelta(seconds=body.early_grace_s), timedelta(seconds=body.late_grace_s))
+
+
+def perform(work: Work, booking_id: str, action: BookingAction, said: StepInput, version: int | None) -> Booking:
+    """Carry out what a person asks for; `version` is the row version they saw (None: whatever it is now).
+
+    Refused: 404 for a booking they may not see, 412 stale, 409 `not_possible_now` with what is possible, 403, 422.
+    """
+    if action in (BookingAction.CHECK_OUT, BookingAction.CONFIRM_RESULTS):
+        # The due row comes first in the order of locks: the worker holds it while it waits for the booking.
+        repository.booking_row(work.session, work.actor, booking_id)
+        move_due(work.session, DueKind.COMPLETE_BOOKING, booking_id, work.now)
+    booking = repository.booking_row(work.session, work.actor, booking_id, lock=True)
+    if version is not None and booking.row_version != version:
+        raise stale(booking.row_version, version)
+    take_step(work, booking, action, said)
+    return booking
+
+
+def take_step(
+    work: Work, booking: Booking, action: BookingAction, said: StepInput = _NOTHING, facts: dict[str, Any] | None = None
+) -> None:
+    """Take one step of the state machine with its effects. Refused as `perform`."""
+    before = BookingState(booking.state)
+    after = next_state(BookingMode(booking.mode), before, action, parties_of(work.actor, booking), said.reason)
+    effect = _EFFECTS.get(action)
+    told = effect(work, booking, said) if effect is not None else {}
+    booking.state = after.value
+    booking.row_version += 1
+    work.session.flush()
+    record_event(work, booking, action.value, before.value, said.reason.strip(), told | (facts or {}))
+    if action is BookingAction.REPORT:
+        close_if_settled(work, booking)
+
+
+def change_note(work: Work, booking_id: str, note: str, version: int) -> Booking:
+    """Change what stands beside a booking. Refused: 404, 412 stale, 403 unless it is theirs."""
+    booking = repository.booking_row(work.session, work.actor, booking_id, lock=True)
+    if booking.row_version != version:
+        raise stale(booking.row_version, version)
+    if not parties_of(work.actor, booking):
+        raise rules.not_theirs()
+    before, booking.note = booking.note, note
+    booking.row_version += 1
+    work.session.flush()
+    work.audit(
+        "booking.note",
+        f"booking:{booking.booking_id}",
+        host_id=booking.host_id,
+        before={"note": before},
+        after={"note": note, "row_version": booking.row_version},
+    )
+    return booking
+
+
+def _confirm(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    if booking.held_until is not None and work.now > booking.held_until:
+        raise conflict(
+            "hold_expired",
+            "该申请的保留时间已过,不能再确认;请客户重新预约。",
+            "The time this request was held for has passed; ask the customer to book again.",
+            held_until=rfc3339(booking.held_until),
+        )
+    if booking.mode == BookingMode.SELF_OPERATED.value:
+        at = booking.slot_to + graces_of(work, booking).late
+        ensure_due(work.session, DueKind.COMPLETE_BOOKING, booking.booking_id, at)
+    return {}
+
+
+def _release(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    calendar.release(work, booking.calendar_row_id)
+    return {}
+
+
+def _cancel(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    only_customer = parties_of(work.actor, booking) == {Party.CUSTOMER}
+    if only_customer and booking.calendar_row_id is not None and work.now >= booking.slot_from:
+        raise conflict(
+            "too_late_to_cancel",
+            "预约时段已开始,不能自行取消;请联系实验室管理员。",
+            "The slot has begun; ask the lab manager to cancel it.",
+            slot_from=rfc3339(booking.slot_from),
+        )
+    return _release(work, booking, said)
+
+
+def _check_in(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    opens = booking.slot_from - graces_of(work, booking).early
+    if booking.checked_in_at is not None:
+        raise _said_before("checked_in", booking.checked_in_at)
+    if not opens <= work.now < booking.slot_to:
+        raise conflict(
+            "not_check_in_time",
+            f"签到时间为 {rfc3339(opens)} 至 {rfc3339(booking.slot_to)}。",
+            f"Check-in is possible from {rfc3339(opens)} until {rfc3339(booking.slot_to)}.",
+            **rules.times(Interval(opens, booking.slot_to)),
+        )
+    booking.checked_in_at = work.now
+    return {"checked_in_at": rfc3339(work.now)}
+
+
+def _check_out(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    if booking.checked_out_at is not None:
+        raise _said_before("checked_out", booking.checked_out_at)
+    booking.checked_out_at = work.now
+    return {"checked_out_at": rfc3339(work.now)}
+
+
+def _receive(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    if not said.samples:
+        raise _missing("samples", "收到的样品清单", "the list of samples received")
+    return {"samples": list(said.samples)}
+
+
+def _schedule(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    if said.slot is None:
+        raise _missing("slot_from", "上机时段", "the slot on the instrument (`slot_from`, `slot_to`)")
+    instrument = repository.instrument_row(work.session, booking.instrument_id, lock=True)
+    rules.check_slot(said.slot, instrument, work.now)
+    calendar.release(work, booking.calendar_row_id)
+    booking.calendar_row_id = calendar.occupy(work, instrument, said.slot)
+    booking.slot_from, booking.slot_to = said.slot.from_at, said.slot.to_at
+    return {"slot_from": rfc3339(said.slot.from_at), "slot_to": rfc3339(said.slot.to_at)}
+
+
+def _unschedule(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    calendar.release(work, booking.calendar_row_id)
+    booking.calendar_row_id = None
+    return {}
+
+
+def _confirm_results(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    if said.quantity is None or said.quantity < 0:
+        raise _missing("quantity", "实际检测数量", "how many were tested (`quantity`, 0 or more)")
+    booking.confirmed_quantity = said.quantity
+    return {"quantity": said.quantity}
+
+
+def _report(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    for field, zh, en in (
+        ("report_number", "报告编号", "the number of the report"),
+        ("report_date", "报告日期", "the date of the report"),
+        ("report_sha256", "报告文件的 SHA-256", "the SHA-256 of the report's file"),
+    ):
+        if not getattr(said, field):
+            raise _missing(field, zh, en)
+    return {"number": said.report_number, "date": said.report_date, "sha256": said.report_sha256}
+
+
+def _missing(field: str, zh: str, en: str) -> Refused:
+    return invalid("field_missing", f"请填写{zh}。", f"Give {en}.", field=field)
+
+
+def _said_before(what: str, at: Any) -> Refused:
+    return conflict(
+        "already_recorded",
+        "该操作已经记录过,不会重复记录。",
+        "This has been recorded already; it is not recorded twice.",
+        what=what,
+        at=rfc3339(at),
+    )
+
+
+_EFFECTS: dict[BookingAction, _Effect] = {
+    BookingAction.CONFIRM: _confirm,
+    BookingAction.REJECT: _release,
+    BookingAction.EXPIRE: _release,
+    BookingAction.CANCEL: _cancel,
+    BookingAction.CHECK_IN: _check_in,
+    BookingAction.CHECK_OUT: _check_out,
+    BookingAction.RECEIVE: _receive,
+    BookingAction.SCHEDULE: _schedule,
+    BookingAction.UNSCHEDULE: _unschedule,
+    BookingAction.CONFIRM_RESULTS: _confirm_results,
+    BookingAction.REPORT: _report,
+}

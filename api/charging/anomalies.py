@@ -1,0 +1,108 @@
+"""What looked wrong when a charge was posted, and what a person decided about it.
+
+Written by charging in the transaction that posts the charge; an open or confirmed one keeps the charge out of a
+reward, whatever else holds. Never edited: a decision is a row of its own, made once.
+"""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.errors import conflict, invalid, not_found
+from api.work import Work
+from store.canonical import sha256_hex
+from store.tables.accounts import Role
+from store.tables.audit import Anomaly, AnomalyDecision, Verdict
+from store.upsert import insert_if_absent
+
+RULE_VERSION = "1"
+COVERAGE_BELOW_95 = "coverage_below_95"
+CERTIFICATE_EXPIRED = "certificate_expired"
+FEE_WITHOUT_SESSION = "fee_without_session"
+
+
+def raise_anomaly(
+    work: Work,
+    *,
+    rule: str,
+    subject_kind: str,
+    subject_id: str,
+    host_id: str,
+    detail: str,
+    blocks_reward: bool = True,
+) -> str:
+    """Record that something does not fit; found again, it stays one. Returns its id, the same for the same finding."""
+    anomaly_id = sha256_hex("\n".join((rule, RULE_VERSION, subject_kind, subject_id)).encode())[:26]
+    fresh = insert_if_absent(
+        work.session,
+        Anomaly,
+        {
+            "anomaly_id": anomaly_id,
+            "rule": rule,
+            "rule_version": RULE_VERSION,
+            "subject_kind": subject_kind,
+            "subject_id": subject_id,
+            "host_id": host_id,
+            "detail": detail,
+            "blocks_reward": blocks_reward,
+            "found_at": work.now,
+        },
+    )
+    if fresh:
+        work.audit(
+            "anomaly.found",
+            f"anomaly:{anomaly_id}",
+            host_id=host_id,
+            after={"rule": rule, "subject": f"{subject_kind}:{subject_id}", "detail": detail},
+        )
+    return anomaly_id
+
+
+def decide_anomaly(work: Work, anomaly_id: str, verdict: Verdict, note: str) -> AnomalyDecision:
+    """Record a county officer's decision, once, with a reason.
+
+    Refused: 403, 404, 409 `already_decided`, 422 `note_missing`.
+    """
+    work.require((Role.COUNTY_OFFICER,), "处理异常", "decide an anomaly")
+    anomaly = find_anomaly(work.session, anomaly_id)
+    if not note.strip():
+        raise invalid("note_missing", "请写明处理理由。", "Write down why you decide so.", field="note")
+    decision = {
+        "anomaly_id": anomaly_id,
+        "verdict": verdict.value,
+        "note": note.strip(),
+        "decided_by": work.actor.person_id,
+        "decided_at": work.now,
+    }
+    if not insert_if_absent(work.session, AnomalyDecision, decision):
+        raise conflict(
+            "already_decided",
+            "该异常已有处理结论,不能再改。",
+            "This anomaly has been decided; a decision stands.",
+            anomaly_id=anomaly_id,
+        )
+    work.audit(
+        "anomaly.decided",
+        f"anomaly:{anomaly_id}",
+        host_id=anomaly.host_id,
+        after={"verdict": verdict.value, "note": note.strip()},
+    )
+    return work.session.get_one(AnomalyDecision, anomaly_id)
+
+
+def find_anomaly(session: Session, anomaly_id: str) -> Anomaly:
+    """Return an anomaly. Refused 404."""
+    anomaly = session.get(Anomaly, anomaly_id)
+    if anomaly is None:
+        raise not_found("异常", "anomaly", anomaly_id)
+    return anomaly
+
+
+def anomalies_of(session: Session, subject_kind: str, subject_id: str) -> list[tuple[Anomaly, AnomalyDecision | None]]:
+    """Return a subject's anomalies with their decisions, by rule."""
+    rows = session.execute(
+        select(Anomaly, AnomalyDecision)
+        .outerjoin(AnomalyDecision, AnomalyDecision.anomaly_id == Anomaly.anomaly_id)
+        .where(Anomaly.subject_kind == subject_kind, Anomaly.subject_id == subject_id)
+        .order_by(Anomaly.rule)
+    )
+    return [(row[0], row[1]) for row in rows]

@@ -1,0 +1,95 @@
+"""What approved corrections make of a charge: another metered time, lines that are not charged. Read by posting and
+by verification alike; `apply_waivers` is pure.
+
+A correction speaks about the revision of the charge that it was proposed for, and holds for every later one: what was
+found out once is not forgotten by the next correction.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import replace
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.charging.rating import Rated, RatedLine
+from store.canonical import canonical_json
+from store.money import net_of_vat
+from store.tables.charging import Charge, ChargePurpose, Component
+from store.tables.disputes import Correction, CorrectionDecision, CorrectionKind
+
+WAIVER_RULE = "waiver.line"
+LineKey = tuple[str, str]
+"""Component and item of a line: unique within a charge."""
+
+
+def apply_waivers(rated: Rated, waived: Collection[LineKey], vat_rate_bp: int) -> Rated:
+    """Return the price with a line of the opposite amount for each waived line that it has; net from the new total.
+
+    The waived lines stay visible. A minimum is not topped up again: what is waived is not owed in another way.
+    """
+    chosen = [line for line in rated.lines if (line.component.value, line.item_code) in waived and line.amount_fen]
+    if not chosen:
+        return rated
+    taken_off = tuple(_taken_off(line) for line in chosen)
+    total = rated.total_fen + sum(line.amount_fen for line in taken_off)
+    net = net_of_vat(total, vat_rate_bp)
+    return replace(rated, lines=rated.lines + taken_off, total_fen=total, net_fen=net, vat_fen=total - net)
+
+
+def corrected_ms(
+    session: Session, booking_id: str, before_revision: int | None = None, session_id: str | None = None
+) -> int:
+    """Return by how much approved corrections change the metered time of a booking's use, in milliseconds.
+
+    `before_revision`: only those proposed for an earlier revision of the charge, as that revision was posted with.
+    `session_id`: only those about this session.
+    """
+    difference = Correction.metered_after_ms - Correction.metered_before_ms
+    query = _approved(booking_id, CorrectionKind.METERED, before_revision).with_only_columns(
+        func.coalesce(func.sum(difference), 0)
+    )
+    query = query if session_id is None else query.where(Correction.session_id == session_id)
+    return int(session.execute(query).scalar_one())
+
+
+def waived_lines(session: Session, booking_id: str, before_revision: int | None = None) -> frozenset[LineKey]:
+    """Return the lines that approved corrections waive for a booking's use; `before_revision` as `corrected_ms`."""
+    query = _approved(booking_id, CorrectionKind.WAIVER, before_revision).with_only_columns(Correction.lines)
+    return frozenset(pair for text in session.execute(query).scalars() for pair in read_lines(text))
+
+
+def write_lines(lines: Collection[LineKey]) -> str:
+    """Return waived lines in the form that is stored."""
+    return canonical_json([list(pair) for pair in sorted(set(lines))]).decode()
+
+
+def read_lines(text: str) -> list[LineKey]:
+    """Read the stored form of waived lines."""
+    return [(component, item) for component, item in json.loads(text)]
+
+
+def _approved(booking_id: str, kind: CorrectionKind, before_revision: int | None):  # type: ignore[no-untyped-def]
+    query = (
+        select(Correction)
+        .join(CorrectionDecision, CorrectionDecision.correction_id == Correction.correction_id)
+        .join(Charge, Charge.charge_id == Correction.charge_id)
+        .where(
+            Charge.booking_id == booking_id,
+            Charge.purpose == ChargePurpose.USE.value,
+            Correction.kind == kind.value,
+            CorrectionDecision.approved,
+        )
+    )
+    return query if before_revision is None else query.where(Charge.revision < before_revision)
+
+
+def _taken_off(line: RatedLine) -> RatedLine:
+    return replace(
+        line,
+        component=Component.MANUAL,
+        item_code=f"waived-{line.component.value}-{line.item_code}",
+        quantity=-line.quantity,
+        amount_fen=-line.amount_fen,
+        rule=WAIVER_RULE,
+    )

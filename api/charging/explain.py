@@ -1,0 +1,147 @@
+"""Follow a charge back: lines -> price list and rule -> uses -> sessions -> records -> frozen evidence. Reads only.
+
+What the county shows a firm that asks "why this amount", and what the pages draw. Everything here is stored with the
+charge or is an append-only fact; nothing is computed again (that is what verification does).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.charging.access import may_see
+from api.charging.anomalies import anomalies_of
+from api.charging.documents import rated_lines, read_input
+from api.charging.evidence import CurveSummary, summary, unpack
+from api.charging.rating import RatedLine, RatingInput
+from api.charging.sentences import Sentence, explain_line
+from api.charging.tariffs import TariffInForce, pinned_tariff
+from api.errors import not_found
+from api.work import Work
+from store.tables.audit import Anomaly, AnomalyDecision
+from store.tables.calendar import BookingUse
+from store.tables.charging import Charge, ChargeEvidence, ChargeLine, EvidenceKind
+from store.tables.usage import UsageRecordRow, UsageSession
+
+
+@dataclass(frozen=True)
+class ExplainedUse:
+    """The part of one session that was billed, and how many of its records are kept."""
+
+    session_id: str
+    from_at: datetime
+    to_at: datetime
+    running_ms: int
+    unknown_ms: int
+    agent_id: str
+    stream: str
+    open_seq: int
+    close_seq: int | None
+    records: int
+
+
+@dataclass(frozen=True)
+class ExplainedEvidence:
+    """One kind of frozen evidence. `curve` is there for samples."""
+
+    kind: str
+    item_count: int
+    content_sha256: str
+    size_bytes: int
+    curve: CurveSummary | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The whole way from an amount to the measurement."""
+
+    charge: Charge
+    lines: tuple[tuple[RatedLine, Sentence], ...]
+    tariff: TariffInForce
+    given: RatingInput
+    uses: tuple[ExplainedUse, ...]
+    evidence: tuple[ExplainedEvidence, ...]
+    anomalies: tuple[tuple[Anomaly, AnomalyDecision | None], ...]
+
+
+def find_charge(work: Work, charge_id: str) -> Charge:
+    """Return a charge that the actor may see. Refused 404 otherwise, whether or not it exists."""
+    charge = work.session.get(Charge, charge_id)
+    if charge is None or not may_see(work.actor, charge.host_id, charge.payer_org):
+        raise not_found("收费", "charge", charge_id)
+    return charge
+
+
+def explain_charge(work: Work, charge_id: str) -> Explanation:
+    """Return the explanation of a charge that the actor may see. Refused 404.
+
+    Raises ValueError where stored evidence does not match its hash.
+    """
+    charge = find_charge(work, charge_id)
+    tariff = pinned_tariff(work.session, charge.tariff_id, charge.tariff_version)
+    given = read_input(charge.input, tariff.body)
+    lines = rated_lines(charge_lines(work.session, charge_id))
+    return Explanation(
+        charge,
+        tuple((line, explain_line(line, given)) for line in lines),
+        tariff,
+        given,
+        tuple(_uses(work.session, charge.booking_id)),
+        tuple(_evidence(work.session, charge_id)),
+        tuple(anomalies_of(work.session, "charge", charge_id)),
+    )
+
+
+def charge_lines(session: Session, charge_id: str) -> Sequence[ChargeLine]:
+    """Return the lines of a charge in their order."""
+    return (
+        session.execute(select(ChargeLine).where(ChargeLine.charge_id == charge_id).order_by(ChargeLine.line_no))
+        .scalars()
+        .all()
+    )
+
+
+def _uses(session: Session, booking_id: str) -> list[ExplainedUse]:
+    records = (
+        select(func.count())
+        .select_from(UsageRecordRow)
+        .where(
+            UsageRecordRow.agent_id == UsageSession.agent_id,
+            UsageRecordRow.stream == UsageSession.stream,
+            UsageRecordRow.instrument_id == UsageSession.instrument_id,
+            UsageRecordRow.seq >= UsageSession.open_seq,
+            UsageRecordRow.seq <= func.coalesce(UsageSession.close_seq, UsageSession.last_seq),
+        )
+        .scalar_subquery()
+    )
+    rows = session.execute(
+        select(
+            BookingUse.session_id,
+            BookingUse.from_at,
+            BookingUse.to_at,
+            BookingUse.running_ms,
+            BookingUse.unknown_ms,
+            UsageSession.agent_id,
+            UsageSession.stream,
+            UsageSession.open_seq,
+            UsageSession.close_seq,
+            records,
+        )
+        .join(UsageSession, UsageSession.session_id == BookingUse.session_id)
+        .where(BookingUse.booking_id == booking_id)
+    )
+    return sorted((ExplainedUse(*row) for row in rows), key=lambda use: (use.from_at, use.session_id))
+
+
+def _evidence(session: Session, charge_id: str) -> list[ExplainedEvidence]:
+    rows = session.execute(
+        select(ChargeEvidence).where(ChargeEvidence.charge_id == charge_id).order_by(ChargeEvidence.kind)
+    ).scalars()
+    found = []
+    for row in rows:
+        content = unpack(row)
+        curve = summary(content) if row.kind == EvidenceKind.SAMPLES.value else None
+        found.append(ExplainedEvidence(row.kind, row.item_count, row.content_sha256, len(content), curve))
+    return found

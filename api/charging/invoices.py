@@ -1,0 +1,128 @@
+"""Numbers of tax invoices on final statements: recorded, never edited. The host's own system issues the invoices."""
+
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.charging.access import require_host_role
+from api.charging.payments import require_final
+from api.charging.statements import BILLERS, take_statement
+from api.errors import Refused, conflict, invalid
+from api.work import Work
+from store.money import yuan
+from store.tables.charging import Invoice, InvoiceKind, Statement
+from store.upsert import insert_if_absent
+from wire.clock import from_ms, to_ms
+
+
+def record_invoice(
+    work: Work,
+    statement_id: str,
+    invoice_no: str,
+    kind: InvoiceKind,
+    issued_at: datetime,
+    reverses: str | None = None,
+    amount_fen: int | None = None,
+) -> Invoice:
+    """Record the number of a tax invoice. A blue one takes what is not invoiced yet, or the smaller amount given; a
+    red one takes back the whole of one blue invoice of the same statement.
+
+    Refused: 403, 404, 409 `statement_not_final`, 409 `invoice_already_recorded` (a number is used once, ever), 409
+    `more_than_invoiceable`, 409 `invoice_already_reversed`, 422 `bad_invoice_no`, `bad_reversal`, `bad_amount`.
+    """
+    statement = take_statement(work.session, statement_id)
+    require_host_role(work, statement.host_id, BILLERS, "登记发票", "record invoices")
+    require_final(statement)
+    if len(invoice_no) != 20 or not (invoice_no.isascii() and invoice_no.isdigit()):
+        raise invalid(
+            "bad_invoice_no", "发票号码应为 20 位数字。", "An invoice number has 20 digits.", field="invoice_no"
+        )
+    if kind is InvoiceKind.RED:
+        amount = -_blue_to_reverse(work.session, statement_id, reverses).amount_fen
+        if amount_fen not in (None, amount):
+            raise _bad_amount()
+    else:
+        if reverses is not None:
+            raise _bad_reversal()
+        amount = _blue_amount(work.session, statement, amount_fen)
+    row = {
+        "invoice_no": invoice_no,
+        "statement_id": statement_id,
+        "kind": kind.value,
+        "reverses": reverses,
+        "amount_fen": amount,
+        "issued_at": from_ms(to_ms(issued_at)),
+        "recorded_by": work.actor.person_id,
+        "recorded_at": work.now,
+    }
+    if not insert_if_absent(work.session, Invoice, row):
+        raise conflict(
+            "invoice_already_recorded",
+            f"发票号码 {invoice_no} 已登记;一个号码只能使用一次。",
+            f"Invoice {invoice_no} has been recorded; a number is used once.",
+            invoice_no=invoice_no,
+        )
+    work.audit(
+        "invoice.recorded",
+        f"statement:{statement_id}",
+        host_id=statement.host_id,
+        after={"invoice_no": invoice_no, "kind": kind.value, "reverses": reverses, "amount_fen": amount},
+    )
+    return work.session.get_one(Invoice, invoice_no)
+
+
+def invoiced_fen(session: Session, statement_id: str) -> int:
+    """Return what is invoiced of a statement, red invoices taken off."""
+    total = session.execute(
+        select(func.coalesce(func.sum(Invoice.amount_fen), 0)).where(Invoice.statement_id == statement_id)
+    ).scalar_one()
+    return int(total)
+
+
+def _blue_amount(session: Session, statement: Statement, given_fen: int | None) -> int:
+    left = statement.total_fen - invoiced_fen(session, statement.statement_id)
+    amount = left if given_fen is None else given_fen
+    if amount > left or left <= 0:
+        raise conflict(
+            "more_than_invoiceable",
+            f"可开票金额为 {yuan(max(left, 0))} 元。",
+            f"{yuan(max(left, 0))} yuan of this statement are not invoiced yet.",
+            left_fen=left,
+        )
+    if amount <= 0:
+        raise _bad_amount()
+    return amount
+
+
+def _blue_to_reverse(session: Session, statement_id: str, reverses: str | None) -> Invoice:
+    blue = None if reverses is None else session.get(Invoice, reverses)
+    if blue is None or blue.kind != InvoiceKind.BLUE.value or blue.statement_id != statement_id:
+        raise _bad_reversal()
+    again = session.execute(select(Invoice.invoice_no).where(Invoice.reverses == blue.invoice_no)).scalar_one_or_none()
+    if again is not None:
+        raise conflict(
+            "invoice_already_reversed",
+            f"发票 {blue.invoice_no} 已被红字发票 {again} 冲销。",
+            f"Invoice {blue.invoice_no} was reversed by red invoice {again}.",
+            invoice_no=blue.invoice_no,
+        )
+    return blue
+
+
+def _bad_reversal() -> Refused:
+    return invalid(
+        "bad_reversal",
+        "红字发票须冲销同一结算单的一张蓝字发票;蓝字发票不能填写被冲销号码。",
+        "A red invoice names one blue invoice of the same statement; a blue one names none.",
+        field="reverses",
+    )
+
+
+def _bad_amount() -> Refused:
+    return invalid(
+        "bad_amount",
+        "金额须大于零;红字发票金额须等于被冲销发票。",
+        "The amount must be above zero, and that of a red invoice is the one it takes back.",
+        field="amount_fen",
+    )

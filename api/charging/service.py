@@ -1,0 +1,210 @@
+"""Charge a booking, once, with its evidence; take a charge back. Decides and writes, never commits.
+
+The worker calls `charge_booking` for every booking that is due, as often as it likes. The database judges repeats:
+(booking, purpose, revision) is unique, odd revisions charge and even ones reverse the one before.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from api.charging import anomalies
+from api.charging.access import require_host_role
+from api.charging.closing import close_booking, may_close
+from api.charging.corrections_rules import apply_waivers, waived_lines
+from api.charging.documents import charge_hash, input_document, lines_of
+from api.charging.evidence import Evidence, gather, pack
+from api.charging.months import take_posting_month
+from api.charging.payments_credit import apply_credit
+from api.charging.rating import CURRENT_CALC_VERSION, Rated, RatingInput, rate
+from api.charging.repository import last_charge, store_charge, take_booking
+from api.charging.reversal import require_reason, reverse_charge
+from api.charging.tariff_body import UserCategory
+from api.charging.tariffs import pinned_tariff
+from api.charging.use import Use, certificate_valid, use_of, what_is_missing
+from api.errors import conflict
+from api.work import Work
+from store.canonical import sha256_hex
+from store.periods import month_of
+from store.series import SeriesStore
+from store.tables.accounts import Role
+from store.tables.calendar import Booking, BookingMode, BookingState, UsePurpose
+from store.tables.charging import Charge, ChargePurpose
+from store.tables.registry import Host, Instrument
+from wire.clock import from_ms, to_ms
+from wire.ids import new_ulid
+
+__all__ = ["ChargeOutcome", "Charged", "charge_booking", "recharge_booking", "reverse_charge"]
+
+COVERAGE_MIN_BP = 9_500
+_CHARGEABLE = (BookingState.COMPLETED, BookingState.RESULTS_CONFIRMED, BookingState.REPORTED, BookingState.CLOSED)
+
+
+class Charged(StrEnum):
+    """How an attempt to charge ended."""
+
+    POSTED = "posted"
+    ALREADY = "already"
+    WAITS = "waits"
+    NO_CHARGE = "no_charge"
+
+
+@dataclass(frozen=True)
+class ChargeOutcome:
+    """`charge_id` is set for posted and already; `reason` says what is waited for, or why nothing is charged."""
+
+    result: Charged
+    charge_id: str | None = None
+    reason: str = ""
+
+
+def charge_booking(work: Work, booking_id: str, series: SeriesStore) -> ChargeOutcome:
+    """Post the charge of a booking's use. Harmless to repeat.
+
+    posted: charge, lines, evidence and anomalies are in this transaction. already: it was charged before (a reversed
+    charge stays reversed; see `recharge_booking`). waits: a session is open or unmatched, the booking is not done, or
+    the series has no samples up to the end of use yet and 24 h have not passed. no_charge: internal use or
+    maintenance; the booking is closed. Raises Refused 404 for an unknown booking and SeriesUnavailable.
+    """
+    booking = take_booking(work.session, booking_id)
+    if booking.purpose != UsePurpose.CUSTOMER.value:
+        if booking.state == BookingState.CLOSED.value:
+            return ChargeOutcome(Charged.ALREADY, reason=f"purpose_{booking.purpose}")
+        if may_close(booking):
+            close_booking(work, booking, f"{booking.purpose} use is not charged")
+            return ChargeOutcome(Charged.NO_CHARGE, reason=f"purpose_{booking.purpose}")
+        return ChargeOutcome(Charged.WAITS, reason="booking_not_done")
+    last = last_charge(work.session, booking_id)
+    if last is not None:
+        return ChargeOutcome(Charged.ALREADY, last.charge_id, "" if last.revision % 2 else "reversed")
+    return _charge(work, booking, series, revision=1, reason="")
+
+
+def recharge_booking(work: Work, booking_id: str, series: SeriesStore, reason: str) -> ChargeOutcome:
+    """Post a new charge after the last one was reversed.
+
+    Refused: 404, 403, 409 `charge_is_live` while one stands, 422 `reason_missing`.
+    """
+    require_reason(reason)
+    booking = take_booking(work.session, booking_id)
+    require_host_role(work, booking.host_id, (Role.COUNTY_OFFICER,), "重新计费", "charge again")
+    last = last_charge(work.session, booking_id)
+    if last is None or last.revision % 2:
+        raise conflict(
+            "charge_is_live",
+            "只有已冲销的收费才能重新计费。",
+            "Only a charge that was reversed can be posted again.",
+            booking_id=booking_id,
+        )
+    outcome = _charge(work, booking, series, revision=last.revision + 1, reason=reason.strip())
+    if outcome.result is Charged.POSTED:
+        # Money that had settled the reversed charge belongs to what replaces it.
+        apply_credit(work, work.session.get_one(Charge, outcome.charge_id), f"replaces {last.charge_id}")
+    return outcome
+
+
+def _charge(work: Work, booking: Booking, series: SeriesStore, revision: int, reason: str) -> ChargeOutcome:
+    if booking.state not in _CHARGEABLE:
+        return ChargeOutcome(Charged.WAITS, reason="booking_not_done")
+    instrument = work.session.get_one(Instrument, booking.instrument_id)
+    use = use_of(work.session, booking, instrument)
+    waits = what_is_missing(work, booking, use, series)
+    if waits:
+        return ChargeOutcome(Charged.WAITS, reason=waits)
+    tariff = pinned_tariff(work.session, booking.tariff_id, booking.tariff_version)
+    quantity = booking.quantity if booking.confirmed_quantity is None else booking.confirmed_quantity
+    given = RatingInput(
+        tariff.body,
+        UserCategory(booking.category),
+        BookingMode(booking.mode),
+        to_ms(booking.slot_to) - to_ms(booking.slot_from),
+        use.metered_ms,
+        quantity,
+    )
+    waived = waived_lines(work.session, booking.booking_id)
+    rated = apply_waivers(rate(given, CURRENT_CALC_VERSION), waived, tariff.body.vat_rate_bp)
+    evidence = gather(work.session, series, booking.instrument_id, use.spans)
+    charge = _header(work, booking, use, given, rated, evidence, revision, reason)
+    lines = lines_of(charge.charge_id, rated.lines)
+    charge.row_hash = charge_hash(charge, lines, evidence.hashes)
+    if not store_charge(work.session, charge, lines):
+        last = last_charge(work.session, booking.booking_id)
+        assert last is not None
+        return ChargeOutcome(Charged.ALREADY, last.charge_id)
+    work.session.add_all([pack(charge.charge_id, evidence.samples), pack(charge.charge_id, evidence.records)])
+    work.session.flush()
+    work.audit(
+        "charge.posted",
+        f"charge:{charge.charge_id}",
+        host_id=charge.host_id,
+        after={
+            "booking": booking.booking_id,
+            "revision": revision,
+            "total_fen": charge.total_fen,
+            "posting_month": charge.posting_month,
+            "row_hash": charge.row_hash,
+            "reason": reason,
+        },
+    )
+    _raise_anomalies(work, charge)
+    return ChargeOutcome(Charged.POSTED, charge.charge_id)
+
+
+def _header(
+    work: Work,
+    booking: Booking,
+    use: Use,
+    given: RatingInput,
+    rated: Rated,
+    evidence: Evidence,
+    revision: int,
+    reason: str,
+) -> Charge:
+    service_at = from_ms(use.end_ms - 1)
+    service_month = month_of(service_at)
+    host_org = work.session.get_one(Host, booking.host_id).org_id
+    document = input_document(given)
+    return Charge(
+        charge_id=new_ulid(),
+        booking_id=booking.booking_id,
+        purpose=ChargePurpose.USE.value,
+        revision=revision,
+        prev_revision=None if revision == 1 else revision - 1,
+        host_id=booking.host_id,
+        payer_org=booking.payer_org,
+        instrument_id=booking.instrument_id,
+        category=booking.category,
+        tariff_id=booking.tariff_id,
+        tariff_version=booking.tariff_version,
+        calc_version=CURRENT_CALC_VERSION,
+        input=document.decode(),
+        input_sha256=sha256_hex(document),
+        service_at=service_at,
+        service_month=service_month,
+        posting_month=take_posting_month(work.session, booking.host_id, service_month),
+        total_fen=rated.total_fen,
+        net_fen=rated.net_fen,
+        line_count=len(rated.lines),
+        metered_ms=use.metered_ms,
+        internal=booking.payer_org == host_org,
+        has_session=bool(use.spans),
+        certificate_valid=certificate_valid(work.session, booking.instrument_id, use.end_ms),
+        coverage_bp=evidence.coverage_bp,
+        reason=reason,
+        recorded_by=work.actor.person_id,
+        recorded_at=work.now,
+        row_hash="",
+    )
+
+
+def _raise_anomalies(work: Work, charge: Charge) -> None:
+    found = []
+    if charge.has_session and charge.coverage_bp < COVERAGE_MIN_BP:
+        found.append((anomalies.COVERAGE_BELOW_95, f"coverage {charge.coverage_bp} of 10000"))
+    if not charge.certificate_valid:
+        found.append((anomalies.CERTIFICATE_EXPIRED, "no certificate covers the end of use"))
+    if not charge.has_session and charge.total_fen > 0:
+        found.append((anomalies.FEE_WITHOUT_SESSION, f"{charge.total_fen} fen and no session"))
+    for rule, detail in found:
+        anomalies.raise_anomaly(
+            work, rule=rule, subject_kind="charge", subject_id=charge.charge_id, host_id=charge.host_id, detail=detail
+        )

@@ -1,0 +1,279 @@
+"""What one payer owes one host for one month of posting: drafts that collect charges, final statements that stand.
+
+A charge is billed once, in the month it was posted into. A later batch of the same month is the next part. Final
+statements are numbered without gaps within a host and year, in the transaction that makes them final, and never
+change; what was billed wrongly comes back as a reversal on a later part, a credit note where the total is negative.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session, aliased
+
+from api.charging.access import require_host_role
+from api.charging.closing import close_if_settled
+from api.charging.documents import StatementHead, StatementItem, statement_document
+from api.charging.months import take_month_alone
+from api.charging.payments_credit import apply_credit
+from api.charging.repository import take_booking, take_statement
+from api.charging.settled import is_reversed
+from api.charging.statements_window import dispute_days
+from api.charging.waiting import correction_waits, dispute_is_open
+from api.errors import conflict, invalid, not_found
+from api.schemas import rfc3339
+from api.work import Work
+from store.canonical import sha256_hex
+from store.periods import SHANGHAI, check_month
+from store.tables.accounts import Role
+from store.tables.charging import Charge, NumberSeries, Statement, StatementKind, StatementLine, StatementState
+from store.tables.disputes import Correction, Dispute
+from store.tables.registry import Host, Org
+from store.upsert import insert_if_absent
+from wire.clock import to_ms
+from wire.ids import new_ulid
+
+__all__ = [
+    "BILLERS",
+    "finalize_statement",
+    "head_of",
+    "home_charges",
+    "prepare_statement",
+    "statement_items",
+    "take_statement",
+]
+
+BILLERS = (Role.FINANCE,)
+
+
+def prepare_statement(work: Work, host_id: str, payer_org: str, month: int) -> Statement:
+    """Return the draft with every charge of that posting month that is on no final statement; makes or refreshes it.
+
+    Refused: 403, 404 unknown host or payer, 409 `nothing_to_bill`, 422 `bad_month`.
+    """
+    require_host_role(work, host_id, BILLERS, "编制结算单", "prepare statements")
+    _check_parties(work.session, host_id, payer_org, month)
+    take_month_alone(work.session, host_id, month)
+    draft = work.session.execute(
+        select(Statement).where(
+            Statement.host_id == host_id,
+            Statement.payer_org == payer_org,
+            Statement.month == month,
+            Statement.state == StatementState.DRAFT.value,
+        )
+    ).scalar_one_or_none()
+    before = [] if draft is None else statement_items(work.session, draft.statement_id)
+    if draft is not None:
+        work.session.execute(delete(StatementLine).where(StatementLine.statement_id == draft.statement_id))
+    items = _unbilled(work.session, host_id, payer_org, month)
+    if not items:
+        raise conflict(
+            "nothing_to_bill",
+            f"{payer_org} 在 {month} 月没有未结算的收费。",
+            f"{payer_org} has no unbilled charge of host {host_id} in {month}.",
+            host_id=host_id,
+            payer_org=payer_org,
+            month=month,
+        )
+    total = sum(item.amount_fen for item in items)
+    kind = StatementKind.CREDIT_NOTE if total < 0 else StatementKind.STATEMENT
+    statement = draft or Statement(statement_id=new_ulid(), host_id=host_id, payer_org=payer_org, month=month)
+    if draft is None:
+        statement.part = _next_part(work.session, host_id, payer_org, month)
+    statement.kind, statement.state, statement.number = kind.value, StatementState.DRAFT.value, None
+    statement.total_fen, statement.line_count = total, len(items)
+    statement.prepared_by, statement.prepared_at = work.actor.person_id, work.now
+    statement.finalized_by, statement.finalized_at = None, None
+    if items != before:  # the payer has not seen this yet: the window starts when it is issued again
+        statement.issued_at, statement.dispute_until = None, None
+    statement.content_sha256 = sha256_hex(statement_document(head_of(statement), items))
+    work.session.add(statement)
+    work.session.flush()
+    work.session.add_all(
+        StatementLine(
+            statement_id=statement.statement_id,
+            line_no=number,
+            line_count=len(items),
+            charge_id=item.charge_id,
+            amount_fen=item.amount_fen,
+        )
+        for number, item in enumerate(items, start=1)
+    )
+    work.session.flush()
+    work.audit(
+        "statement.prepared",
+        f"statement:{statement.statement_id}",
+        host_id=host_id,
+        after={"payer_org": payer_org, "month": month, "total_fen": total, "lines": len(items)},
+    )
+    return statement
+
+
+def finalize_statement(work: Work, statement_id: str) -> Statement:
+    """Make a draft final: it gets its number and its hash and never changes again. Credit of the payer settles it.
+
+    Refused: 403, 404, 409 `not_a_draft`, 409 `statement_inconsistent` where lines and charges do not agree, 409
+    `dispute_window_open` while its payer may still object, 409 `disputed` while a line's dispute or correction waits.
+    """
+    statement = take_statement(work.session, statement_id)
+    require_host_role(work, statement.host_id, BILLERS, "定稿结算单", "make statements final")
+    if statement.state != StatementState.DRAFT.value:
+        raise conflict(
+            "not_a_draft",
+            f"结算单 {statement.number} 已定稿。",
+            f"Statement {statement.number} is final already.",
+            number=statement.number,
+        )
+    items = statement_items(work.session, statement_id)
+    if len(items) != statement.line_count or sum(item.amount_fen for item in items) != statement.total_fen:
+        raise conflict(
+            "statement_inconsistent",
+            "结算单与收费明细不一致;请重新编制。",
+            "The draft does not agree with its charges; prepare it again.",
+            statement_id=statement_id,
+        )
+    _require_undisputed(work, statement)
+    days = dispute_days(work.session, statement.host_id, work.now)
+    statement.number = _next_number(work, statement.host_id)
+    statement.state = StatementState.FINAL.value
+    statement.finalized_by, statement.finalized_at = work.actor.person_id, work.now
+    if statement.dispute_until is None:
+        statement.dispute_until = work.now + timedelta(days=days)
+    statement.content_sha256 = sha256_hex(statement_document(head_of(statement), items))
+    work.session.flush()
+    work.audit(
+        "statement.finalized",
+        f"statement:{statement_id}",
+        host_id=statement.host_id,
+        after={
+            "number": statement.number,
+            "total_fen": statement.total_fen,
+            "content_sha256": statement.content_sha256,
+        },
+    )
+    _close_what_is_free(work, items)
+    _settle_by_credit(work, statement)
+    return statement
+
+
+def home_charges(session: Session, statement_id: str) -> list[Charge]:
+    """Return the live charges that are paid against this statement, in line order: those whose first revision it bills.
+
+    A charge that was corrected afterwards is paid where it was first billed, by what stands now.
+    """
+    first = aliased(Charge)
+    rows = session.execute(
+        select(Charge)
+        .join(first, (first.booking_id == Charge.booking_id) & (first.purpose == Charge.purpose))
+        .join(StatementLine, StatementLine.charge_id == first.charge_id)
+        .where(StatementLine.statement_id == statement_id, first.revision == 1)
+        .where(Charge.revision % 2 == 1, ~is_reversed())
+        .order_by(StatementLine.line_no)
+    )
+    return list(rows.scalars())
+
+
+def statement_items(session: Session, statement_id: str) -> list[StatementItem]:
+    """Return the lines of a statement in their order, with what the charges say."""
+    rows = session.execute(
+        select(Charge.charge_id, Charge.row_hash, StatementLine.amount_fen, Charge.net_fen)
+        .join(Charge, Charge.charge_id == StatementLine.charge_id)
+        .where(StatementLine.statement_id == statement_id)
+        .order_by(StatementLine.line_no)
+    )
+    return [StatementItem(*row) for row in rows]
+
+
+def head_of(statement: Statement) -> StatementHead:
+    """Return what is hashed of a statement besides its lines."""
+    return StatementHead(
+        statement.statement_id,
+        statement.host_id,
+        statement.payer_org,
+        statement.month,
+        statement.kind,
+        statement.part,
+        statement.number,
+        statement.finalized_by,
+        None if statement.finalized_at is None else to_ms(statement.finalized_at),
+    )
+
+
+def _check_parties(session: Session, host_id: str, payer_org: str, month: int) -> None:
+    try:
+        check_month(month)
+    except ValueError as error:
+        raise invalid("bad_month", f"{month} 不是月份;请写成 202611。", f"{error}.", field="month") from None
+    if session.get(Host, host_id) is None:
+        raise not_found("依托单位", "host", host_id)
+    if session.get(Org, payer_org) is None:
+        raise not_found("单位", "organisation", payer_org)
+
+
+def _unbilled(session: Session, host_id: str, payer_org: str, month: int) -> list[StatementItem]:
+    billed = select(StatementLine.charge_id).where(StatementLine.charge_id == Charge.charge_id).exists()
+    rows = session.execute(
+        select(
+            Charge.charge_id, Charge.row_hash, Charge.total_fen, Charge.net_fen, Charge.service_at, Charge.revision
+        ).where(Charge.host_id == host_id, Charge.payer_org == payer_org, Charge.posting_month == month, ~billed)
+    ).all()
+    ordered = sorted(rows, key=lambda row: (row.service_at, row.revision, row.charge_id))
+    return [StatementItem(*row[:4]) for row in ordered]
+
+
+def _next_part(session: Session, host_id: str, payer_org: str, month: int) -> int:
+    last = session.execute(
+        select(func.max(Statement.part)).where(
+            Statement.host_id == host_id, Statement.payer_org == payer_org, Statement.month == month
+        )
+    ).scalar_one()
+    return 1 if last is None else int(last) + 1
+
+
+def _next_number(work: Work, host_id: str) -> str:
+    """Return the next number of the host in the year (Asia/Shanghai) of the instant; a rollback gives it back."""
+    series = f"statement:{host_id}:{work.now.astimezone(SHANGHAI).year}"
+    insert_if_absent(work.session, NumberSeries, {"series": series, "last_no": 0})
+    number = work.session.execute(
+        update(NumberSeries)
+        .where(NumberSeries.series == series)
+        .values(last_no=NumberSeries.last_no + 1)
+        .returning(NumberSeries.last_no)
+        .execution_options(synchronize_session=False)
+    ).scalar_one()
+    return f"{host_id.upper()}-{work.now.astimezone(SHANGHAI).year}-{number:04d}"
+
+
+def _require_undisputed(work: Work, statement: Statement) -> None:
+    if statement.issued_at is not None and statement.dispute_until is not None and work.now < statement.dispute_until:
+        raise conflict(
+            "dispute_window_open",
+            f"异议期至 {rfc3339(statement.dispute_until)};此后方可定稿。",
+            f"The payer may object until {rfc3339(statement.dispute_until)}; make it final after that.",
+            dispute_until=rfc3339(statement.dispute_until),
+        )
+    on_it = select(StatementLine.charge_id).where(StatementLine.statement_id == statement.statement_id)
+    disputed = select(Dispute.charge_id).where(Dispute.charge_id.in_(on_it), dispute_is_open())
+    waiting = select(Correction.charge_id).where(Correction.charge_id.in_(on_it), correction_waits())
+    charges = sorted({*work.session.execute(disputed).scalars(), *work.session.execute(waiting).scalars()})
+    if charges:
+        raise conflict(
+            "disputed",
+            f"有 {len(charges)} 笔收费存在未办结的异议或更正,不能定稿。",
+            f"{len(charges)} charges are disputed or have a correction that waits; decide those first.",
+            charges=charges,
+        )
+
+
+def _settle_by_credit(work: Work, statement: Statement) -> None:
+    for charge in home_charges(work.session, statement.statement_id):
+        take_booking(work.session, charge.booking_id)
+        apply_credit(work, charge, f"statement {statement.number}")
+
+
+def _close_what_is_free(work: Work, items: Sequence[StatementItem]) -> None:
+    """Bookings that cost nothing have nothing to wait for once they are billed."""
+    for item in items:
+        if item.amount_fen == 0:
+            charge = work.session.get_one(Charge, item.charge_id)
+            close_if_settled(work, take_booking(work.session, charge.booking_id))

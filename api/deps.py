@@ -1,0 +1,249 @@
+"""What every endpoint is given: its unit of work (who, when, one transaction), idempotency and row versions.
+
+    def confirm(work: Annotated[Work, writes(Role.LAB_MANAGER)], once: Once) -> Response: ...
+
+The transaction is opened before the endpoint and COMMITTED BEFORE THE ANSWER IS SENT (`scope="function"`: with
+FastAPI's default a commit that fails after the answer would leave the client with a success that never was).
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+
+from api.errors import Refused, forbidden
+from api.limiting import Limiter
+from api.repeats import IfMatch, Once, check_version, tagged
+from api.security import PUBLIC_ACTOR, Credential, SignedIn, credential_of, not_signed_in, sign_in
+from api.settings import Settings
+from api.work import Actor, Work
+from store.audit import COUNTY_CHAIN, append_audit_event
+from store.database import Database
+from store.series import SeriesStore
+from store.tables.accounts import Role
+from wire.clock import Clock, SystemClock, from_ms
+
+UNITS_MAX = 24
+"""Units of work at a time. Fewer than the worker threads (40) and the database connections (40): one that holds a
+lock always finds the thread to finish on, however many wait for it."""
+
+
+__all__ = [
+    "Access",
+    "AppParts",
+    "IfMatch",
+    "Mode",
+    "Once",
+    "OpenToAll",
+    "Parts",
+    "PublicParts",
+    "check_version",
+    "parts_of",
+    "public_reads",
+    "public_writes",
+    "reads",
+    "tagged",
+    "writes",
+]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the API is made of. Built by composition roots only. `clock` is the demo's, `real_clock` the machine's."""
+
+    settings: Settings
+    database: Database
+    series: SeriesStore
+    clock: Clock
+    limiter: Limiter
+    real_clock: Clock = field(default_factory=SystemClock)
+
+    def now(self) -> datetime:
+        """The instant that facts are recorded with."""
+        return from_ms(self.clock.now_ms())
+
+    def real_now(self) -> datetime:
+        """The instant that sign-ins and tokens are judged by."""
+        return from_ms(self.real_clock.now_ms())
+
+
+class Mode(StrEnum):
+    """What an endpoint does to the database."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+def parts_of(request: Request) -> Parts:
+    """Return the parts of the application that serves this request."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+async def _unit_slot() -> AsyncIterator[None]:
+    yield
+
+
+_SLOT = Depends(_unit_slot, scope="function", max_concurrency=UNITS_MAX)
+
+
+@dataclass(frozen=True, eq=False)
+class Access:
+    """Who may call an endpoint, and its unit of work. One object a route; the route x role test reads it there.
+
+    `roles` empty: everybody who is signed in (or, if `public`, everybody).
+    """
+
+    mode: Mode
+    roles: frozenset[Role]
+    public: bool = False
+
+    async def __call__(self, request: Request, slot: Annotated[None, _SLOT]) -> AsyncIterator[Work]:
+        parts = parts_of(request)
+        credential = credential_of(request) if not self.public else _credential_if_any(request)
+        signed_in = await run_in_threadpool(self._admit, parts, credential, request)
+        async with contextmanager_in_threadpool(self._unit(parts, signed_in)) as work:
+            request.state.work = work
+            request.state.token_id = signed_in.token_id if signed_in else None
+            yield work
+
+    def allows(self, roles: frozenset[Role]) -> bool:
+        """Whether somebody signed in with these roles may call the endpoint (its service may still refuse)."""
+        return self.public or not self.roles or not self.roles.isdisjoint(roles)
+
+    @contextmanager
+    def _unit(self, parts: Parts, signed_in: SignedIn | None) -> Iterator[Work]:
+        opened = parts.database.write() if self.mode is Mode.WRITE else parts.database.read()
+        with opened as session:
+            yield Work(session, PUBLIC_ACTOR if signed_in is None else signed_in.actor, parts.now())
+
+    def _admit(self, parts: Parts, credential: Credential | None, request: Request) -> SignedIn | None:
+        """Judge the caller in a read of its own, so that nobody who may not write ever waits for the write lock."""
+        signed_in = None
+        if credential is not None:
+            with parts.database.read() as session:
+                signed_in = sign_in(session, credential, parts.real_now())
+        if signed_in is None:
+            if not self.public:
+                raise not_signed_in()
+            if self.mode is Mode.WRITE:
+                parts.limiter.count_login(request.client.host if request.client else "")
+            return None
+        if self.mode is Mode.WRITE:
+            self._admit_write(parts, signed_in, credential, request)
+        elif "read" not in signed_in.actor.scopes:
+            raise _scope_missing("read")
+        if not self.allows(signed_in.actor.roles):
+            if self.mode is Mode.WRITE:
+                _audit_refusal(parts, signed_in.actor, request)
+            raise self._role_missing()
+        return signed_in
+
+    def _admit_write(self, parts: Parts, signed_in: SignedIn, credential: Credential | None, request: Request) -> None:
+        parts.limiter.count_write(signed_in.actor.person_id)
+        if "write" not in signed_in.actor.scopes:
+            raise _scope_missing("write")
+        if not signed_in.may_change:
+            raise Refused(
+                403,
+                "organisation_not_active",
+                "贵单位尚未启用或已停用;请联系县科技局。",
+                "Your organisation is not active; ask the county office.",
+            )
+        # A browser sends the cookie with any request, also one that another site's page makes. It never adds these
+        # headers to such a request: a page of another origin would have to ask us first (CORS), and we say no.
+        if (
+            credential is not None
+            and credential.from_cookie
+            and not (request.headers.get("idempotency-key") or request.headers.get("if-match"))
+        ):
+            raise Refused(
+                403,
+                "csrf_header_missing",
+                "页面登录的写操作须带 Idempotency-Key 或 If-Match 请求头。",
+                "A write with the session cookie needs an Idempotency-Key or If-Match header.",
+            )
+
+    def _role_missing(self) -> Refused:
+        listed = ", ".join(sorted(self.roles))
+        return forbidden(
+            f"您没有权限执行此操作;需要角色:{listed}。",
+            f"This takes one of these roles: {listed}.",
+            roles=sorted(self.roles),
+        )
+
+
+def reads(*roles: Role) -> Any:
+    """A read-only unit for people with one of `roles`, auditors included; without roles, for everybody signed in."""
+    return _depends(Access(Mode.READ, frozenset(roles) | ({Role.AUDITOR} if roles else frozenset())))
+
+
+def writes(*roles: Role) -> Any:
+    """A changing unit for people with one of `roles`; without roles, for everybody signed in (their own affairs).
+
+    Raises ValueError for auditors: they read all and write nothing.
+    """
+    if Role.AUDITOR in roles:
+        raise ValueError("an auditor writes nothing")
+    return _depends(Access(Mode.WRITE, frozenset(roles)))
+
+
+def public_reads() -> Any:
+    """A read-only unit for everybody; `work.actor` is the caller where they are signed in."""
+    return _depends(Access(Mode.READ, frozenset(), public=True))
+
+
+def public_writes() -> Any:
+    """A changing unit for everybody, counted an address like sign-ins (a registration, for example)."""
+    return _depends(Access(Mode.WRITE, frozenset(), public=True))
+
+
+def _depends(access: Access) -> Any:
+    return Depends(access, scope="function")
+
+
+class OpenToAll:
+    """Marks an endpoint that everybody may call and that keeps its own transactions (signing in)."""
+
+    def __call__(self, request: Request) -> Parts:
+        return parts_of(request)
+
+
+PublicParts = Annotated[Parts, Depends(OpenToAll())]
+AppParts = Annotated[Parts, Depends(parts_of)]
+"""For what is not in the ledger: the series store and the settings."""
+
+
+def _credential_if_any(request: Request) -> Credential | None:
+    # An expired cookie or a strange header does not keep anybody from a public page.
+    try:
+        return credential_of(request)
+    except Refused:
+        return None
+
+
+def _scope_missing(scope: str) -> Refused:
+    return Refused(
+        403,
+        "scope_missing",
+        f"该令牌没有“{scope}”权限。",
+        f"This token does not have the scope {scope!r}.",
+        scope=scope,
+    )
+
+
+def _audit_refusal(parts: Parts, actor: Actor, request: Request) -> None:
+    with parts.database.write() as session:
+        append_audit_event(
+            session,
+            chain_id=COUNTY_CHAIN,
+            at=parts.now(),
+            actor=actor.person_id,
+            action="refused",
+            subject=f"{request.method} {request.url.path}"[:300],
+        )

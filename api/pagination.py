@@ -1,0 +1,95 @@
+"""Lists in pages. A cursor holds the sort key of the last row given, so rows added meanwhile neither repeat nor hide.
+
+rows, next_cursor = paginate(work.session, select(Instrument), (Instrument.instrument_id,), page)
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Query
+from sqlalchemy import Select, literal, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from api.errors import invalid
+from store.types import UtcDateTime
+from wire.clock import from_ms, to_ms
+
+LIMIT_MAX = 200
+RowT = TypeVar("RowT")
+
+
+@dataclass(frozen=True)
+class PageAsked:
+    """Which page of a list is wanted."""
+
+    limit: int = 50
+    cursor: str | None = None
+
+
+def _page(
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows a page")] = 50,
+    cursor: Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before")] = None,
+) -> PageAsked:
+    return PageAsked(limit, cursor)
+
+
+WantedPage = Annotated[PageAsked, Depends(_page)]
+
+
+def paginate(
+    session: Session,
+    statement: Select[RowT],
+    keys: Sequence[InstrumentedAttribute[Any]],
+    page: PageAsked,
+    *,
+    descending: bool = False,
+) -> tuple[list[RowT], str | None]:
+    """Return the rows of one page and the cursor of the next, None at the end.
+
+    `keys` are attributes of the selected entity that together are unique; the list is in their order. Raises 422
+    `bad_cursor` for a cursor that this list did not give.
+    """
+    if page.cursor is not None:
+        after = tuple_(*(literal(v, key.type) for v, key in zip(_read(page.cursor, keys), keys, strict=True)))
+        here = tuple_(*keys)
+        statement = statement.where(here < after if descending else here > after)
+    order = [key.desc() if descending else key.asc() for key in keys]
+    rows = list(session.scalars(statement.order_by(*order).limit(page.limit + 1)))
+    if len(rows) <= page.limit:
+        return rows, None
+    rows = rows[: page.limit]
+    return rows, _write([getattr(rows[-1], key.key) for key in keys])
+
+
+def _write(values: Sequence[Any]) -> str:
+    plain = [to_ms(value) if isinstance(value, datetime) else value for value in values]
+    return base64.urlsafe_b64encode(json.dumps(plain, ensure_ascii=False).encode()).decode().rstrip("=")
+
+
+def _read(cursor: str, keys: Sequence[InstrumentedAttribute[Any]]) -> list[Any]:
+    try:
+        values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(values, list) or len(values) != len(keys):
+            raise ValueError("another list's cursor")
+        return [_typed(value, key) for value, key in zip(values, keys, strict=True)]
+    except (ValueError, OverflowError) as error:
+        raise invalid(
+            "bad_cursor",
+            "翻页游标无效;请从第一页重新读取。",
+            "This cursor is not one of this list; start again from the first page.",
+            field="cursor",
+        ) from error
+
+
+def _typed(value: Any, key: InstrumentedAttribute[Any]) -> Any:
+    if isinstance(key.type, UtcDateTime):
+        if type(value) is not int:
+            raise ValueError("not an instant")
+        return from_ms(value)
+    if type(value) is not key.type.python_type:
+        raise ValueError("another type")
+    return value

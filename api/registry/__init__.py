@@ -1,0 +1,1 @@
+"""Who and what there is: organisations, hosts, labs, instruments, agents and meterings."""

@@ -1,0 +1,143 @@
+"""The SQL of the registry: the public catalogue, and who meters what."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, func, or_, select
+from sqlalchemy.orm import Session
+
+from api.pagination import PageAsked, paginate
+from store.tables.registry import Agent, Certificate, Host, Instrument, Lab, Metering, Org, TestItem
+from store.tables.usage import AgentStatus, MeterPosition
+
+
+@dataclass(frozen=True)
+class CatalogueFilter:
+    """Which instruments are wanted; every condition given must hold. `text` is looked for anywhere in the names."""
+
+    host: str | None = None
+    lab: str | None = None
+    category: str | None = None
+    town: str | None = None
+    text: str | None = None
+
+
+def hosts(session: Session, page: PageAsked) -> tuple[list[Host], str | None]:
+    """Return a page of the hosts."""
+    return paginate(session, select(Host), (Host.host_id,), page)
+
+
+def labs(session: Session, host_id: str | None, page: PageAsked) -> tuple[list[Lab], str | None]:
+    """Return a page of the labs, of one host or of all."""
+    wanted = select(Lab) if host_id is None else select(Lab).where(Lab.host_id == host_id)
+    return paginate(session, wanted, (Lab.lab_id,), page)
+
+
+def instruments(session: Session, wanted: CatalogueFilter, page: PageAsked) -> tuple[list[Instrument], str | None]:
+    """Return a page of the instruments that fit."""
+    return paginate(session, _filtered(wanted), (Instrument.instrument_id,), page)
+
+
+def _filtered(wanted: CatalogueFilter) -> Select[Instrument]:
+    statement = select(Instrument)
+    if wanted.host is not None:
+        statement = statement.where(Instrument.host_id == wanted.host)
+    if wanted.lab is not None:
+        statement = statement.where(Instrument.lab_id == wanted.lab)
+    if wanted.category is not None:
+        statement = statement.where(Instrument.category_code == wanted.category)
+    if wanted.town is not None:
+        in_town = select(Host.host_id).where(or_(Host.town_zh == wanted.town, Host.town_en == wanted.town))
+        statement = statement.where(Instrument.host_id.in_(in_town))
+    if wanted.text:
+        tests = select(TestItem.instrument_id).where(_contains(wanted.text, TestItem.name_zh, TestItem.name_en))
+        rooms = select(Lab.lab_id).where(_contains(wanted.text, Lab.name_zh, Lab.name_en))
+        statement = statement.where(
+            or_(
+                _contains(wanted.text, Instrument.name_zh, Instrument.name_en, Instrument.code, Instrument.model),
+                Instrument.instrument_id.in_(tests),
+                Instrument.lab_id.in_(rooms),
+            )
+        )
+    return statement
+
+
+def _contains(text: str, *columns: Any) -> Any:
+    return or_(*(column.icontains(text, autoescape=True) for column in columns))
+
+
+def names_of_orgs(session: Session, org_ids: Collection[str]) -> dict[str, Org]:
+    """Return organisations by id."""
+    return {org.org_id: org for org in session.scalars(select(Org).where(Org.org_id.in_(list(org_ids))))}
+
+
+def count_by(
+    session: Session, table: type[Lab] | type[Instrument], column: Any, keys: Collection[str]
+) -> dict[str, int]:
+    """Return how many rows of a table each key has."""
+    rows = session.execute(
+        select(column, func.count()).select_from(table).where(column.in_(list(keys))).group_by(column)
+    )
+    return {key: count for key, count in rows.all()}  # noqa: C416  (typed rows, not pairs)
+
+
+def test_items(session: Session, instrument_id: str) -> list[TestItem]:
+    """Return what an instrument tests."""
+    wanted = select(TestItem).where(TestItem.instrument_id == instrument_id).order_by(TestItem.test_item_id)
+    return list(session.scalars(wanted))
+
+
+def certificates(session: Session, instrument_id: str) -> list[Certificate]:
+    """Return the certificates of an instrument, the latest first."""
+    wanted = select(Certificate).where(Certificate.instrument_id == instrument_id)
+    return list(session.scalars(wanted.order_by(Certificate.valid_to.desc(), Certificate.number)))
+
+
+def metering_in_force(session: Session, instrument_id: str, at: datetime) -> Metering | None:
+    """Return the metering fact in force at an instant."""
+    wanted = select(Metering).where(Metering.instrument_id == instrument_id, Metering.effective_at <= at)
+    return session.scalars(wanted.order_by(Metering.effective_at.desc()).limit(1)).one_or_none()
+
+
+def meterings(session: Session, instrument_id: str, page: PageAsked) -> tuple[list[Metering], str | None]:
+    """Return a page of the metering facts of an instrument, the latest first."""
+    wanted = select(Metering).where(Metering.instrument_id == instrument_id)
+    return paginate(session, wanted, (Metering.effective_at,), page, descending=True)
+
+
+def latest_metering_start(session: Session, instrument_id: str) -> datetime | None:
+    """Return when the last metering fact of an instrument starts."""
+    last: datetime | None = session.scalar(
+        select(func.max(Metering.effective_at)).where(Metering.instrument_id == instrument_id)
+    )
+    return last
+
+
+def position(session: Session, instrument_id: str) -> MeterPosition | None:
+    """Return how far an instrument is accounted for, in the stream that got furthest."""
+    wanted = select(MeterPosition).where(MeterPosition.instrument_id == instrument_id)
+    return session.scalars(wanted.order_by(MeterPosition.accounted_to.desc()).limit(1)).one_or_none()
+
+
+def agent_status(session: Session, agent_id: str) -> AgentStatus | None:
+    """Return what was last heard of an agent."""
+    return session.get(AgentStatus, agent_id)
+
+
+def agents(session: Session, host_ids: Collection[str] | None, page: PageAsked) -> tuple[list[Agent], str | None]:
+    """Return a page of the agents, of some hosts or (None) of all."""
+    wanted = select(Agent) if host_ids is None else select(Agent).where(Agent.host_id.in_(list(host_ids)))
+    return paginate(session, wanted, (Agent.agent_id,), page)
+
+
+def orgs(session: Session, kind: str | None, page: PageAsked) -> tuple[list[Org], str | None]:
+    """Return a page of the organisations."""
+    wanted = select(Org) if kind is None else select(Org).where(Org.kind == kind)
+    return paginate(session, wanted, (Org.org_id,), page)
+
+
+def org_by_uscc(session: Session, uscc: str) -> Org | None:
+    """Return the organisation with this social credit code."""
+    return session.scalars(select(Org).where(Org.uscc == uscc)).one_or_none()

@@ -1,0 +1,176 @@
+"""What the registry endpoints take and give."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from api.schemas import Answer, Instant, Name, Question
+from store.tables.registry import OrgKind, OrgState, RunStatus, ShareMode, TraceabilityKind, UseDetection
+from wire.messages import PowerState
+
+
+class HostAnswer(Answer):
+    """An organisation that opens labs. Positions are millionths of a degree, WGS-84."""
+
+    host_id: str
+    name_zh: str
+    name_en: str
+    host_type: str
+    cluster_zh: str
+    cluster_en: str
+    town_zh: str
+    town_en: str
+    latitude_e6: int
+    longitude_e6: int
+    lab_count: int
+    instrument_count: int
+
+
+class LabAnswer(Answer):
+    """An open lab."""
+
+    lab_id: str
+    host_id: str
+    name_zh: str
+    name_en: str
+    instrument_count: int
+
+
+class InstrumentAnswer(Answer):
+    """An instrument of the catalogue."""
+
+    instrument_id: str
+    code: str
+    lab_id: str
+    host_id: str
+    name_zh: str
+    name_en: str
+    category_code: str
+    category_zh: str
+    category_en: str
+    model: str
+    share_mode: ShareMode
+    run_status: RunStatus
+    use_detection: UseDetection
+    row_version: int
+
+
+class TestItemAnswer(Answer):
+    """What an instrument tests."""
+
+    __test__ = False
+    test_item_id: str
+    name_zh: str
+    name_en: str
+    standard: str
+    typical_session_minutes: int
+
+
+class CertificateAnswer(Answer):
+    """A traceability certificate, valid in [valid_from, valid_to)."""
+
+    kind: TraceabilityKind
+    number: str
+    body: str
+    valid_from: Instant
+    valid_to: Instant
+    valid_now: bool
+
+
+class Witness(Answer):
+    """What the instrument itself says: its state, and up to when its use is accounted for."""
+
+    agent_id: str | None = Field(description="The agent that speaks for it now; null where nobody meters it")
+    online: bool | None = Field(description="What the agent last said of itself; null if it was never heard")
+    heard_at: Instant | None
+    state: PowerState = Field(description="`unknown` where nothing is known")
+    accounted_to: Instant | None = Field(description="Use before this instant is in the ledger")
+
+
+class InstrumentDetail(InstrumentAnswer):
+    """An instrument with all that the public may know about it. Powers are watts."""
+
+    lab_name_zh: str
+    lab_name_en: str
+    host_name_zh: str
+    host_name_en: str
+    supply: str
+    power_rated_w: int
+    power_standby_w: int
+    power_idle_w: int
+    power_running_w: int
+    original_value_fen: int
+    buffer_minutes: int
+    max_slot_minutes: int
+    traceability_months: int
+    test_items: list[TestItemAnswer]
+    certificates: list[CertificateAnswer]
+    certificate_valid: bool = Field(description="Whether a certificate is valid at this moment")
+    witness: Witness
+
+
+class OrgAsked(Question):
+    """An organisation to record."""
+
+    uscc: str = Field(description="Unified social credit code, 18 characters", max_length=40)
+    kind: OrgKind
+    name_zh: Name
+    name_en: Annotated[str, Field(max_length=200)] = ""
+
+
+class OrgAnswer(Answer):
+    """A legal person."""
+
+    org_id: str
+    uscc: str
+    kind: OrgKind
+    state: OrgState
+    name_zh: str
+    name_en: str
+    created_at: Instant
+    row_version: int
+
+
+class AgentAsked(Question):
+    """An agent to register: one process with one credential, beside instruments of one host."""
+
+    agent_id: str = Field(description="Wire id: 3 to 32 characters of a-z, 0-9 and '-'", max_length=40)
+    host_id: str
+
+
+class AgentAnswer(Answer):
+    """A registered agent."""
+
+    agent_id: str
+    host_id: str
+    registered_by: str
+    registered_at: Instant
+    revoked_at: Instant | None
+
+
+class MeteringAsked(Question):
+    """From `effective_at` on, this meter speaks for the instrument through this agent."""
+
+    agent_id: str
+    effective_at: Instant
+    meter_serial: Name
+    ct_ratio_milli: Annotated[int, Field(ge=1, le=10**9, description="Current transformer ratio x 1000")] = 1000
+    profile: Annotated[str, Field(min_length=2, max_length=20_000, description="The detector profile, as it is hashed")]
+    sample_period_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 1000
+    installed_by: Name
+
+
+class MeteringAnswer(Answer):
+    """A dated metering fact; sessions cite it by instrument and start."""
+
+    instrument_id: str
+    effective_at: Instant
+    agent_id: str
+    meter_serial: str
+    ct_ratio_milli: int
+    profile: str
+    profile_sha256: str
+    sample_period_ms: int
+    installed_by: str
+    recorded_by: str
+    recorded_at: Instant

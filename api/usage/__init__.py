@@ -1,0 +1,1 @@
+"""What was metered, to look at: sessions and power curves. Reads only; the gateway and the worker write."""

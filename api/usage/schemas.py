@@ -1,0 +1,57 @@
+"""What the usage endpoints give. Durations are milliseconds, power is milliwatt."""
+
+from pydantic import Field
+
+from api.schemas import Answer, Instant
+
+
+class SessionAnswer(Answer):
+    """One run of an instrument. `ended_at` is null while it runs; running time is a difference of odometers."""
+
+    session_id: str
+    instrument_id: str
+    agent_id: str
+    started_at: Instant
+    last_at: Instant
+    ended_at: Instant | None
+    running_ms: int
+    unknown_ms: int
+    flags: list[str]
+    booking_ids: list[str] = Field(description="Bookings that the session was matched to")
+
+
+class CurvePoint(Answer):
+    """One slice of a curve: the mean and the highest power of its samples."""
+
+    start: Instant
+    samples: int
+    power_mean_mw: int
+    power_max_mw: int
+
+
+class CurveAnswer(Answer):
+    """A power curve, thinned for a chart; slices without a sample are left out."""
+
+    instrument_id: str
+    points: list[CurvePoint]
+
+
+class HourAnswer(Answer):
+    """One hour of an instrument as far as samples witness it; `hole_ms` is time without any."""
+
+    hour: Instant
+    samples: int
+    power_avg_mw: int
+    power_max_mw: int
+    off_ms: int
+    standby_ms: int
+    running_ms: int
+    unknown_ms: int
+    hole_ms: int
+
+
+class HoursAnswer(Answer):
+    """The hours that start in the window asked for."""
+
+    instrument_id: str
+    hours: list[HourAnswer]

@@ -1,0 +1,196 @@
+"""Charges recomputed: priced again by the stored tariff and calculation, evidence unpacked, hashes made again."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.charging.corrections_rules import apply_waivers, corrected_ms, waived_lines
+from api.charging.documents import charge_hash, rated_lines, read_input
+from api.charging.evidence import read_record_lines, unpack
+from api.charging.rating import UnknownCalcVersion, rate
+from api.charging.tariff_body import BadTariff, TariffBody, read_body
+from api.verify.finding import Check, Finding
+from store.canonical import sha256_hex
+from store.tables.calendar import BookingUse
+from store.tables.charging import Charge, ChargeEvidence, ChargeLine, ChargePurpose, EvidenceKind, TariffVersion
+from store.tables.registry import Instrument, UseDetection
+from store.tables.usage import UsageRecordRow
+
+ROWS_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A charge with everything that belongs to it."""
+
+    charge: Charge
+    lines: list[ChargeLine]
+    evidence: list[ChargeEvidence]
+
+
+def over_charges(month: int | None, judge: Callable[[Session, Whole], str | tuple[str, str, str] | None]) -> Check:
+    """Return the check that asks `judge` about every charge posted into a month (all, where `month` is None).
+
+    `judge` answers what is wrong with the charge, or (table, key, what) where another row is to blame.
+    """
+
+    def check(session: Session) -> Iterator[Finding]:
+        for whole in _charges(session, month):
+            wrong = judge(session, whole)
+            if wrong is not None:
+                yield Finding(*(("charge", whole.charge.charge_id, wrong) if isinstance(wrong, str) else wrong))
+
+    return check
+
+
+def tariffs(session: Session) -> Iterator[Finding]:
+    """Every tariff version is the document that its hash names."""
+    rows = session.execute(select(TariffVersion).order_by(TariffVersion.tariff_id, TariffVersion.version))
+    for row in rows.scalars():
+        if sha256_hex(row.body.encode()) != row.body_sha256:
+            yield Finding("tariff_version", f"{row.tariff_id}/{row.version}", "its text does not have the stored hash")
+
+
+def price(session: Session, whole: Whole) -> str | tuple[str, str, str] | None:
+    """Rating the stored input with the stored tariff and calculation gives the same lines and totals."""
+    charge = whole.charge
+    if sha256_hex(charge.input.encode()) != charge.input_sha256:
+        return "its input does not have the stored hash"
+    if charge.revision % 2 == 0 or charge.purpose != ChargePurpose.USE.value:
+        return None
+    try:
+        given = read_input(charge.input, _tariff(session, charge))
+        waived = waived_lines(session, charge.booking_id, charge.revision)
+        rated = apply_waivers(rate(given, charge.calc_version), waived, given.tariff.vat_rate_bp)
+    except (ValueError, KeyError, BadTariff, UnknownCalcVersion) as error:
+        return f"it cannot be priced again: {error}"
+    for stored, wanted in zip(sorted(whole.lines, key=lambda line: line.line_no), rated.lines, strict=False):
+        if rated_lines([stored])[0] != wanted:
+            key = f"{charge.charge_id}/{stored.line_no}"
+            return ("charge_line", key, f"{stored.amount_fen} fen stored, priced again {wanted.amount_fen} fen")
+    if len(whole.lines) != len(rated.lines):
+        return f"{len(whole.lines)} lines, priced again {len(rated.lines)}"
+    if (charge.total_fen, charge.net_fen) != (rated.total_fen, rated.net_fen):
+        return f"total {charge.total_fen} net {charge.net_fen}, priced again {rated.total_fen} and {rated.net_fen}"
+    if charge.category != given.category.value:
+        return f"category {charge.category}, the input says {given.category.value}"
+    return _metered_differs(session, charge, given.running_ms)
+
+
+def evidence(session: Session, whole: Whole) -> str | tuple[str, str, str] | None:
+    """The frozen samples and records are what their hashes name, and the records are those of the ledger."""
+    kinds = {row.kind for row in whole.evidence}
+    wanted = {kind.value for kind in EvidenceKind} if whole.charge.revision % 2 else set()
+    if whole.charge.purpose == ChargePurpose.USE.value and kinds != wanted:
+        return f"evidence {sorted(kinds)} instead of {sorted(wanted)}"
+    for row in whole.evidence:
+        key = f"{row.charge_id}/{row.kind}"
+        try:
+            content = unpack(row)
+        except ValueError as error:
+            return ("charge_evidence", key, str(error))
+        if len(content.splitlines()) != row.item_count:
+            return ("charge_evidence", key, f"{row.item_count} items stated, {len(content.splitlines())} there")
+        if row.kind == EvidenceKind.RECORDS.value:
+            for agent, stream, seq, payload in read_record_lines(content):
+                if _payload(session, agent, stream, seq) != payload:
+                    return ("usage_record", f"{agent}/{stream}/{seq}", f"it is not what charge {row.charge_id} froze")
+    return None
+
+
+def row_hash(session: Session, whole: Whole) -> str | None:
+    """The charge's own hash, over header, lines and evidence, is the stored one."""
+    hashes = {row.kind: row.content_sha256 for row in whole.evidence}
+    if charge_hash(whole.charge, whole.lines, hashes) != whole.charge.row_hash:
+        return "header, lines and evidence do not have the stored hash"
+    return None
+
+
+def totals(session: Session, whole: Whole) -> str | None:
+    """Lines add up to the header, and there are as many as it says."""
+    charge = whole.charge
+    found = sum(line.amount_fen for line in whole.lines)
+    if found != charge.total_fen:
+        return f"its lines add up to {found} fen, the header says {charge.total_fen}"
+    if len(whole.lines) != charge.line_count:
+        return f"{len(whole.lines)} lines, the header says {charge.line_count}"
+    return None
+
+
+def reversal(session: Session, whole: Whole) -> str | None:
+    """An even revision takes the one before back, line for line, and keeps payer, host and service month."""
+    charge = whole.charge
+    if charge.revision % 2:
+        return None
+    original = session.execute(
+        select(Charge).where(
+            Charge.booking_id == charge.booking_id,
+            Charge.purpose == charge.purpose,
+            Charge.revision == charge.revision - 1,
+        )
+    ).scalar_one_or_none()
+    if original is None:
+        return "there is nothing that it reverses"
+    for name in ("payer_org", "host_id", "instrument_id", "service_month", "service_at"):
+        if getattr(charge, name) != getattr(original, name):
+            return f"{name} is {getattr(charge, name)}, of the reversed charge {getattr(original, name)}"
+    if charge.net_fen != -original.net_fen:
+        return f"net {charge.net_fen} does not take back {original.net_fen}"
+    lines = session.execute(select(ChargeLine).where(ChargeLine.charge_id == original.charge_id)).scalars()
+    opposite = {(line.component, line.item_code): -line.amount_fen for line in lines}
+    if {(line.component, line.item_code): line.amount_fen for line in whole.lines} != opposite:
+        return f"its lines are not those of {original.charge_id} with opposite signs"
+    return None
+
+
+def _charges(session: Session, month: int | None) -> Iterator[Whole]:
+    """Every charge with its rows, some at a time."""
+    after = ""
+    while True:
+        query = select(Charge).where(Charge.charge_id > after).order_by(Charge.charge_id).limit(ROWS_AT_ONCE)
+        if month is not None:
+            query = query.where(Charge.posting_month == month)
+        charges = session.execute(query).scalars().all()
+        if not charges:
+            return
+        ids = [charge.charge_id for charge in charges]
+        lines, packed = defaultdict(list), defaultdict(list)
+        for line in session.execute(select(ChargeLine).where(ChargeLine.charge_id.in_(ids))).scalars():
+            lines[line.charge_id].append(line)
+        for row in session.execute(select(ChargeEvidence).where(ChargeEvidence.charge_id.in_(ids))).scalars():
+            packed[row.charge_id].append(row)
+        for charge in charges:
+            yield Whole(charge, lines[charge.charge_id], packed[charge.charge_id])
+        after = ids[-1]
+        session.expunge_all()
+
+
+def _tariff(session: Session, charge: Charge) -> TariffBody:
+    version = session.get_one(TariffVersion, (charge.tariff_id, charge.tariff_version))
+    return read_body(version.body)
+
+
+def _metered_differs(session: Session, charge: Charge, running_ms: int) -> str | None:
+    if charge.metered_ms != running_ms:
+        return f"metered {charge.metered_ms} ms, the input says {running_ms}"
+    detection = session.get_one(Instrument, charge.instrument_id).use_detection
+    if detection == UseDetection.CHECKIN.value:
+        return None  # nothing meters it; check-in and check-out are events of the booking
+    used = session.execute(
+        select(func.coalesce(func.sum(BookingUse.running_ms), 0)).where(
+            BookingUse.booking_id == charge.booking_id, BookingUse.matched_at <= charge.recorded_at
+        )
+    ).scalar_one()
+    used = int(used) + corrected_ms(session, charge.booking_id, charge.revision)
+    return None if used == charge.metered_ms else f"metered {charge.metered_ms} ms, its sessions come to {used}"
+
+
+def _payload(session: Session, agent: str, stream: str, seq: int) -> bytes | None:
+    return session.execute(
+        select(UsageRecordRow.payload).where(
+            UsageRecordRow.agent_id == agent, UsageRecordRow.stream == stream, UsageRecordRow.seq == seq
+        )
+    ).scalar_one_or_none()

@@ -1,0 +1,245 @@
+"""What the database itself refuses, on both engines: overlaps on a calendar, and edits of what was recorded.
+
+Rows are made up column by column, with foreign keys and checks out of the way for their insertion only: each
+forbidden write must be refused by its own guard and not by something else that happened to be wrong.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Table, delete, func, insert, inspect, select, text, update
+
+from store.database import Database
+from store.errors import AppendOnly, CalendarOverlap, TryAgain
+from store.tables import metadata
+from store.tables.calendar import CalendarRow
+
+NINE = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
+ALWAYS = (
+    "usage_entry",
+    "usage_conflict",
+    "charge",
+    "charge_line",
+    "charge_evidence",
+    "invoice",
+    "payment",
+    "settlement",
+    "tariff_version",
+    "reward_policy_version",
+    "assessment",
+    "reward_input",
+    "reward_result",
+    "audit_event",
+    "booking_event",
+    "export_file",
+    "anomaly_decision",
+    "affiliation_event",
+    "billing_terms",
+    "month_seal",
+    "credit_entry",
+    "dispute",
+    "correction",
+    "correction_decision",
+    "dispute_end",
+)
+
+
+@contextmanager
+def _loose(database: Database, *tables: Table) -> Iterator[Connection]:
+    """A transaction in which any row may be inserted."""
+    engine = database.engine
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            connection.rollback()
+            assert raw is not None
+            raw.execute("PRAGMA foreign_keys=OFF")
+            raw.execute("PRAGMA ignore_check_constraints=ON")
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                raw.execute("PRAGMA ignore_check_constraints=OFF")
+                raw.execute("PRAGMA foreign_keys=ON")
+        return
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))  # no foreign keys
+        for table in tables:
+            for check in inspect(connection).get_check_constraints(table.name):
+                connection.execute(text(f'ALTER TABLE {table.name} DROP CONSTRAINT "{check["name"]}"'))
+        yield connection
+
+
+def _made_up(table: Table, **given: Any) -> dict[str, Any]:
+    samples: dict[type, Any] = {str: "x", int: 1, bytes: b"x", bool: True, datetime: NINE}
+    values = {}
+    for column in table.columns:
+        python_type = datetime if column.type.__class__.__name__ == "UtcDateTime" else column.type.python_type
+        values[column.name] = samples[python_type]
+    return values | given
+
+
+def _insert(database: Database, table: Table, **given: Any) -> None:
+    with _loose(database, table) as connection:
+        connection.execute(insert(table).values(_made_up(table, **given)))
+
+
+def _harmless(table: Table) -> dict[str, Any]:
+    """An update that changes nothing: even that is refused."""
+    column = next(column for column in table.columns if not column.primary_key and not column.foreign_keys)
+    return {column.name: column}
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_what_was_recorded_is_neither_edited_nor_deleted(database: Database, name: str) -> None:
+    table = metadata.tables[name]
+    _insert(database, table)
+    with pytest.raises(AppendOnly, match=name), database.write() as session:
+        session.execute(update(table).values(_harmless(table)))
+    with pytest.raises(AppendOnly, match=name), database.write() as session:
+        session.execute(delete(table))
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(table)) == 1
+
+
+def test_a_record_is_never_edited_and_only_a_tick_may_go(database: Database) -> None:
+    table = metadata.tables["usage_record"]
+    _insert(database, table, seq=1, kind="tick")
+    _insert(database, table, seq=2, kind="open")
+    with pytest.raises(AppendOnly), database.write() as session:
+        session.execute(update(table).where(table.c.seq == 1).values(payload=b"other"))
+    with pytest.raises(AppendOnly), database.write() as session:
+        session.execute(delete(table).where(table.c.seq == 2))
+    with database.write() as session:
+        session.execute(delete(table).where(table.c.seq == 1))
+
+
+def test_a_draft_statement_changes_and_a_final_one_does_not(database: Database) -> None:
+    statement, line = metadata.tables["statement"], metadata.tables["statement_line"]
+    draft = {"number": None, "finalized_by": None, "finalized_at": None}
+    _insert(database, statement, statement_id="s-1", state="draft", kind="statement", part=1, **draft)
+    _insert(database, line, statement_id="s-1", line_no=1, line_count=1)
+    with pytest.raises(AppendOnly, match="statement_line"), database.write() as session:
+        session.execute(update(line).values(amount_fen=2))
+    with database.write() as session:
+        session.execute(update(statement).values(total_fen=5))
+    final = {"state": "final", "number": "N-1", "finalized_by": "p", "finalized_at": NINE}
+    with database.write() as session:
+        session.execute(update(statement).values(final))
+    with pytest.raises(AppendOnly, match="statement"), database.write() as session:
+        session.execute(update(statement).values(total_fen=6))
+    with pytest.raises(AppendOnly, match="statement_line"), database.write() as session:
+        session.execute(delete(line))
+    with pytest.raises(AppendOnly, match="statement"), database.write() as session:
+        session.execute(delete(statement))
+
+
+def test_the_lines_of_a_draft_may_be_done_again(database: Database) -> None:
+    statement, line = metadata.tables["statement"], metadata.tables["statement_line"]
+    draft = {"number": None, "finalized_by": None, "finalized_at": None}
+    _insert(database, statement, statement_id="s-1", state="draft", kind="statement", part=1, **draft)
+    _insert(database, line, statement_id="s-1", line_no=1, line_count=1)
+    with database.write() as session:
+        session.execute(delete(line))
+        session.execute(delete(statement))
+
+
+def test_a_reward_run_is_closed_once_and_its_result_never_changes(database: Database) -> None:
+    table = metadata.tables["reward_run"]
+    prepared = {"state": "prepared", "closed_by": None, "closed_at": None, "period_kind": "month"}
+    _insert(database, table, **prepared)
+    with pytest.raises(AppendOnly, match="reward_run"), database.write() as session:
+        session.execute(update(table).values(result_sha256="other"))
+    _insert(database, metadata.tables["person"], person_id="p-2")
+    with database.write() as session:
+        session.execute(update(table).values(state="locked", closed_by="p-2", closed_at=NINE))
+    with pytest.raises(AppendOnly, match="reward_run"), database.write() as session:
+        session.execute(update(table).values(state="prepared"))
+    with pytest.raises(AppendOnly, match="reward_run"), database.write() as session:
+        session.execute(delete(table))
+
+
+def test_the_list_of_guarded_tables_is_complete(database: Database) -> None:
+    """Every trigger of the database is tried by a test of this file."""
+    query = {
+        "sqlite": "SELECT tbl_name FROM sqlite_master WHERE type = 'trigger'",
+        "postgresql": "SELECT tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal",
+    }[database.engine.dialect.name]
+    with database.read() as session:
+        guarded = set(session.execute(text(query)).scalars())
+    conditional = {"usage_record", "statement", "statement_line", "reward_run"}
+    assert guarded - {"calendar_row"} == set(ALWAYS) | conditional
+
+
+TABLE = metadata.tables["calendar_row"]
+
+
+def _slot(row_id: str, start_h: float, end_h: float, instrument: str = "xc-1", active: bool = True) -> dict[str, Any]:
+    times = {"from_at": NINE + timedelta(hours=start_h), "to_at": NINE + timedelta(hours=end_h)}
+    return _made_up(TABLE, row_id=row_id, instrument_id=instrument, kind="booking", active=active, **times)
+
+
+@pytest.fixture
+def calendar(database: Database) -> Database:
+    """A database with two instruments."""
+    instrument = metadata.tables["instrument"]
+    for number in (1, 2):
+        _insert(database, instrument, instrument_id=f"xc-{number}", code=f"XC-{number}")
+    return database
+
+
+def _add(database: Database, **row: Any) -> None:
+    with database.write() as session:
+        session.execute(insert(TABLE).values(row))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.5, 1.5), (-1, 0.001), (0.999, 3), (0.25, 0.5), (-1, 5), (0, 1)])
+def test_two_active_rows_of_one_instrument_never_overlap(calendar: Database, start: float, end: float) -> None:
+    _add(calendar, **_slot("first", 0, 1))
+    with pytest.raises(CalendarOverlap):
+        _add(calendar, **_slot("second", start, end))
+
+
+def test_rows_that_touch_or_rest_or_belong_elsewhere_are_taken(calendar: Database) -> None:
+    _add(calendar, **_slot("first", 0, 1))
+    _add(calendar, **_slot("before", -1, 0))
+    _add(calendar, **_slot("after", 1, 2))
+    _add(calendar, **_slot("elsewhere", 0, 1, instrument="xc-2"))
+    _add(calendar, **_slot("resting", 0, 1, active=False))
+
+
+def test_an_update_cannot_bring_about_an_overlap(calendar: Database) -> None:
+    _add(calendar, **_slot("first", 0, 1))
+    _add(calendar, **_slot("second", 2, 3))
+    _add(calendar, **_slot("resting", 0, 1, active=False))
+    with pytest.raises(CalendarOverlap), calendar.write() as session:
+        session.execute(update(TABLE).where(TABLE.c.row_id == "resting").values(active=True))
+    with pytest.raises(CalendarOverlap), calendar.write() as session:
+        session.execute(update(TABLE).where(TABLE.c.row_id == "second").values(from_at=NINE + timedelta(minutes=59)))
+    with calendar.write() as session:  # a row does not clash with itself
+        session.execute(update(TABLE).where(TABLE.c.row_id == "second").values(from_at=NINE + timedelta(hours=1)))
+
+
+def test_of_many_who_want_one_slot_at_once_one_gets_it(calendar: Database) -> None:
+    outcomes: list[str] = []
+
+    def contend(number: int) -> None:
+        try:
+            _add(calendar, **_slot(f"row-{number}", number / 100, 1 + number / 100))
+            outcomes.append("got it")
+        except (CalendarOverlap, TryAgain) as refusal:
+            outcomes.append(type(refusal).__name__)
+
+    threads = [threading.Thread(target=contend, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(outcomes) == 8
+    assert outcomes.count("got it") == 1
+    with calendar.read() as session:
+        assert session.scalar(select(func.count()).select_from(CalendarRow)) == 1
