@@ -6,16 +6,17 @@ says when readings are due and dates all facts; sending, checkpoints and patienc
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
 from edge_agents.journal import Journal, SpoolBroken, SpoolLimits, is_passing
+from edge_agents.orders import Orders, Reach
 from edge_agents.outbox import Outbox, Row
 from edge_agents.presence import Cause, agent_state, birth
 from edge_agents.records import Detail, fact
-from edge_agents.sender import Greetings, NotAccepted, Sender
+from edge_agents.sender import Greetings, Sender
 from edge_agents.session_state import Labels
 from edge_agents.spool_file import Lost
 from edge_agents.truth import AgentTruth, InstrumentTruth, StreamTruth
@@ -23,7 +24,7 @@ from edge_agents.wall import wall_offset_ms, wall_quality
 from edge_agents.watch import SESSIONS, Watch, Watched, read_checkpoint, write_checkpoint
 from wire.client import BrokerAddress
 from wire.clock import Clock
-from wire.messages import Live, RecordKind, Telemetry, UsageRecord, encode
+from wire.messages import Birth, Live, RecordKind, Telemetry, UsageRecord, encode
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,10 @@ MAX_READINGS_A_STEP = 2_000
 LIVE_EVERY_S = 5.0
 CLOCK_STEP_MS = 1_000
 DISTRUST_FOR_S = 60.0
+
+
+def _no_checkpoint(name: str) -> None:
+    """Where the fault tests end the process; does nothing in production."""
 
 
 class Agent:
@@ -44,18 +49,24 @@ class Agent:
         address: BrokerAddress,
         folder: Path,
         limits: SpoolLimits | None = None,
+        checkpoint: Callable[[str], None] = _no_checkpoint,
     ) -> None:
-        """Nothing is opened yet. `folder` holds this agent's spools and belongs to it alone."""
+        """Nothing is opened yet. `folder` holds this agent's spools and belongs to it alone.
+
+        `checkpoint` is told each step by name: read, spooled, sent, pruned.
+        """
         self.name = name
+        self.folder = folder
+        self._at = checkpoint
         self._watched = list(watched)
         self._clock = clock
         self._address = address
-        self._folder = folder
         self._limits = limits or SpoolLimits()
         self._labels = Labels(clock.boot, wall_offset_ms(clock), wall_quality(clock))
         self._live_at = -1e9
         self._broke_at = -1e9
         self._dropped_told = 0
+        self.orders = Orders(name, folder, clock)
 
     def start(self) -> None:
         """Open the spools, go on from their checkpoint, begin connecting.
@@ -63,6 +74,7 @@ class Agent:
         Raises SpoolInUse where another process runs on the same folder, OSError where it cannot be written.
         A damaged spool is no error: it is set aside and told.
         """
+        self.orders.open()
         self._open()
         self._sender.start()
 
@@ -71,8 +83,12 @@ class Agent:
         try:
             self._notice_clock()
             self._read_due()
+            self._at("read")
             self._save()
+            self._at("spooled")
             self.pump()
+            self._at("sent")
+            self._obey()
             self._show_live()
         except SpoolBroken as error:
             self._start_over(error)
@@ -90,14 +106,14 @@ class Agent:
     def pump(self) -> None:
         """Send and take acknowledgements, without reading."""
         try:
-            complaints = self._sender.pump()
+            troubles = self._sender.pump()
         except sqlite3.Error as error:
             if not is_passing(error):
                 raise SpoolBroken(str(error)) from error
             log.error("the spool cannot be used now", agent=self.name, error=str(error))
             return
-        for complaint in complaints:
-            self._complain(complaint)
+        for trouble in troubles:
+            self._tell(RecordKind.FAULT, reason=trouble.reason, detail=trouble.detail)
 
     @property
     def is_drained(self) -> bool:
@@ -112,6 +128,7 @@ class Agent:
         """Say good-bye to the broker and close spools and drivers."""
         self._sender.stop(self._state(online=False, cause="stop"))
         self._journal.close()
+        self.orders.close()
         for watch in self._watches:
             watch.driver.close()
 
@@ -147,13 +164,15 @@ class Agent:
         self._sender.start()
 
     def _open(self, distrusted: str | None = None) -> None:
-        self._journal = journal = Journal(self._folder, self._limits, self.name, distrusted=distrusted)
+        self._journal = journal = Journal(
+            self.folder, self._limits, self.name, distrusted=distrusted, pruned=self._pruned
+        )
         journal.usage.replacement = self._replacement
         self._dropped_told = journal.usage.dropped
         self._labels = Labels(self._clock.boot, wall_offset_ms(self._clock), wall_quality(self._clock))
         checkpoint = read_checkpoint(journal.usage.checkpoint)
         self._dormant = dict(checkpoint.get("instruments", {}))
-        self._watches = [Watch(watched) for watched in self._watched]
+        self._watches = [Watch(watched) for watched in self.orders.desired.watched(self._watched)]
         for lost in (journal.usage.lost, journal.telemetry.lost):
             if lost is not None:
                 self._tell_lost(lost)
@@ -194,6 +213,7 @@ class Agent:
                 self._write_batch(watch)
             if sample is not None:
                 watch.batch = watch.batch.with_sample(sample)
+                self.orders.teaching.saw(watch.inst, sample)
 
     def _write_batch(self, watch: Watch) -> None:
         if not watch.batch.samples:
@@ -205,6 +225,9 @@ class Agent:
             return batch.message(watch.inst, stream, seq, watch.driver.period_ms, labels)
 
         self._journal.add_telemetry(message)
+
+    def _pruned(self) -> None:
+        self._at("pruned")
 
     def _save(self, *, force: bool = False) -> None:
         dropped = self._journal.usage.dropped
@@ -265,10 +288,19 @@ class Agent:
         record = self._fact(RecordKind.FAULT, seq, "row_damaged", {"seq": seq}, ("gap",))
         return Row(seq, record.inst, encode(record))
 
-    def _complain(self, complaint: NotAccepted) -> None:
-        log.error("the gateway does not accept a row", agent=self.name, stream=complaint.stream, seq=complaint.seq)
-        detail: Detail = {"stream": complaint.stream, "kind": complaint.kind.value, "seq": complaint.seq}
-        self._tell(RecordKind.FAULT, reason="not_accepted", detail=detail)
+    def _obey(self) -> None:
+        arrived = self._sender.orders
+        reach = Reach(
+            watches=lambda: self._watches,
+            quality=lambda: self._labels.quality,
+            birth=self._birth_message,
+            live=lambda watch: watch.live(self._labels, self._clock.mono_ms()),
+            replay=self._sender.replay,
+            answer=self._sender.answer,
+            tell=lambda kind, reason, detail: self._tell(kind, reason=reason, detail=detail),
+            reconfigured=self._sender.greet_again,
+        )
+        self.orders.take([arrived.popleft() for _ in range(len(arrived))], reach)
 
     def _show_live(self) -> None:
         real = time.monotonic()
@@ -284,7 +316,11 @@ class Agent:
         return encode(agent_state(self._journal, self._labels, self._clock.now_ms(), online=online, cause=cause))
 
     def _birth(self) -> bytes:
-        return encode(birth(self.name, self._journal, self._watches, self._labels, self._clock.now_ms()))
+        return encode(self._birth_message())
+
+    def _birth_message(self) -> Birth:
+        version = self.orders.desired.version
+        return birth(self.name, self._journal, self._watches, self._labels, self._clock.now_ms(), version)
 
 
 def _stream_truth(outbox: Outbox) -> StreamTruth:

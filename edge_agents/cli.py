@@ -7,17 +7,21 @@ import signal
 import sqlite3
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import structlog
 import typer
 
+from edge_agents import commands_check, commands_detect
 from edge_agents.agent import Agent
 from edge_agents.compose import build_agent, clock_of
 from edge_agents.fleet import Fleet
+from edge_agents.refusal import refuse
 from edge_agents.settings import AgentSettings, BadConfig, load_folder, load_settings
 from edge_agents.spool_file import SpoolInUse
+from edge_agents.truth import spooled_sessions
 from wire.clock import Clock
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Reads instruments and reports what they do.")
@@ -51,11 +55,13 @@ def run(
         fleet = Fleet(_agents(config))
         drained = fleet.run(ended, drain_timeout_s=drain)
     except (BadConfig, SpoolInUse) as error:
-        _refuse(str(error))
+        refuse(str(error))
     except (OSError, sqlite3.OperationalError) as error:
-        _refuse(f"the data folder cannot be used: {error}")
+        refuse(f"the data folder cannot be used: {error}")
     produced = [agent.truth().as_json() for agent in fleet.agents]
     if truth is not None:
+        for agent, told in zip(fleet.agents, produced, strict=True):
+            told["sessions"] = [asdict(session) for session in spooled_sessions(agent.folder / "usage.db")]
         draft = truth.with_name(truth.name + ".tmp")
         draft.write_text(json.dumps({"agents": produced}, indent=1, sort_keys=True), encoding="utf-8")
         os.replace(draft, truth)
@@ -64,17 +70,9 @@ def run(
         typer.echo(f"Ended with {waiting} messages not acknowledged; they are kept and will be sent at the next start.")
 
 
-@app.command()
-def check(config: ConfigOption) -> None:
-    """Read the settings and say whether they can be used, without running anything.
-
-    Example: openlab-agent check --config agent.toml
-    """
-    try:
-        for agent in _agents(config):
-            typer.echo(f"{agent.name}: ok")
-    except BadConfig as error:
-        _refuse(str(error))
+app.command()(commands_check.check)
+app.command()(commands_detect.teach)
+app.command()(commands_detect.detect)
 
 
 def _agents(config: Path) -> list[Agent]:
@@ -97,11 +95,6 @@ def _allow_open_files(agents: int) -> None:
     wanted = min(hard, max(soft, 256 + 16 * agents)) if hard != resource.RLIM_INFINITY else max(soft, 256 + 16 * agents)
     if soft != resource.RLIM_INFINITY and wanted > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _refuse(sentence: str) -> NoReturn:
-    typer.echo(f"openlab-agent: {sentence}", err=True)
-    raise typer.Exit(2)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Builds agents from settings. The only place of this package, besides tests, that puts parts together."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from edge_agents.agent import Agent
@@ -34,7 +35,7 @@ def address_of(settings: AgentSettings) -> BrokerAddress:
     return replace(address, username=settings.agent, password=lines[0].strip())
 
 
-def build_agent(settings: AgentSettings, clock: Clock) -> Agent:
+def build_agent(settings: AgentSettings, clock: Clock, checkpoint: Callable[[str], None] = lambda step: None) -> Agent:
     """Build one agent; nothing is opened before it is started. Raises BadConfig."""
     watched = []
     for item in settings.instruments:
@@ -44,4 +45,4 @@ def build_agent(settings: AgentSettings, clock: Clock) -> Agent:
             raise BadConfig(f"agent {settings.agent}, instrument {item.id}: {error}") from None
         watched.append(Watched(item.id, driver, item.detector_profile(), item.tick_ms))
     limits = SpoolLimits(settings.max_spool_bytes, settings.usage_reserve_bytes)
-    return Agent(settings.agent, watched, clock, address_of(settings), settings.data_dir, limits)
+    return Agent(settings.agent, watched, clock, address_of(settings), settings.data_dir, limits, checkpoint)

@@ -27,15 +27,19 @@ class Fleet:
     def run(self, until: threading.Event, *, drain_timeout_s: float = 10.0) -> bool:
         """Start all, step all until `until` is set, then settle, drain and close; return whether all was drained.
 
+        Ends too when an agent was told to restart: whoever keeps the process alive (systemd) starts it again.
+
         An agent that cannot start at all (spool in use, folder not writable) ends the run: raises what it raised.
         """
         begun: list[Agent] = []
         try:
             for agent in self.agents:
+                # One agent's restart must not be the end of the others'.
+                agent.orders.may_restart = len(self.agents) == 1
                 agent.start()
                 begun.append(agent)
             self.started.set()
-            while not until.is_set():
+            while not until.is_set() and not any(agent.orders.restart_wanted for agent in self.agents):
                 began = time.monotonic()
                 for agent in self.agents:
                     self._step(agent)

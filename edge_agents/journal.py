@@ -44,13 +44,24 @@ def is_passing(error: sqlite3.Error) -> bool:
 class Journal:
     """The two spools of one agent behind one door. One thread."""
 
-    def __init__(self, folder: Path, limits: SpoolLimits, agent: str, *, distrusted: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        limits: SpoolLimits,
+        agent: str,
+        *,
+        distrusted: str | None = None,
+        pruned: Callable[[], None] = lambda: None,
+    ) -> None:
         """Open or create both spools below `folder`; with `distrusted` (a reason) set aside what is there.
+
+        `pruned` is called whenever rows that are old enough were deleted.
 
         Raises SpoolInUse, OSError, sqlite3.OperationalError.
         """
         self._folder = folder
         self._agent = agent
+        self._pruned = pruned
         self._limits = limits
         self.usage = Outbox(
             folder / "usage.db",
@@ -141,7 +152,8 @@ class Journal:
     def _tidy(self, now_ms: int) -> None:
         try:
             for outbox in (self.usage, self.telemetry):
-                outbox.prune(now_ms)
+                if outbox.prune(now_ms):
+                    self._pruned()
                 outbox.fold_log()
         except sqlite3.Error as error:
             self._failed(error)

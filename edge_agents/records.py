@@ -73,6 +73,9 @@ class Batch:
         return len(self.samples) < MAX_TELEMETRY_SAMPLES and mono_ms - self.samples[0].mono_ms < MAX_BATCH_MS
 
     def with_sample(self, sample: Sample) -> "Batch":
+        """Return the batch with one more sample; one that it has already (a meter gave no newer) changes nothing."""
+        if self.samples and sample.mono_ms <= self.samples[-1].mono_ms:
+            return self
         return replace(self, samples=(*self.samples, sample))
 
     def message(self, inst: str, stream: str, seq: int, period_ms: int, labels: Labels) -> Telemetry:

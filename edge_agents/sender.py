@@ -5,26 +5,27 @@ acknowledged. All of it happens in `pump`, on the agent's stepping thread; the M
 events into a queue. Times here are the machine's own (`time.monotonic`), never the instruments' clock.
 """
 
+import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from edge_agents.outbox import AckOutcome, Outbox, Row
+from edge_agents.lane import NOT_ACCEPTED_AFTER_S, RESEND_AFTER_S, Lane, Replay
+from edge_agents.outbox import AckOutcome, Outbox
+from edge_agents.records import Detail
+from edge_agents.trouble import LOSSES, REST_S, ConnectionLosses, Trouble
 from wire.client import BrokerAddress, Delivery, MqttClient, Publication
 from wire.errors import WireError
-from wire.messages import Ack, ServerState, StreamKind, decode
-from wire.topics import SERVER_STATES, Channel, down, up
+from wire.messages import Ack, ServerState, decode
+from wire.topics import SERVER_STATES, Channel, all_down, down, up
 
 log = structlog.get_logger(__name__)
 
-WINDOW = 100
-RESEND_AFTER_S = 30.0
-RESEND_AT_MOST_EVERY_S = 300.0
-NOT_ACCEPTED_AFTER_S = 300.0
-HOLE_RESEND_AFTER_S = 2.0
+MAX_ANSWERS_WAITING = 100
+__all__ = ["NOT_ACCEPTED_AFTER_S", "RESEND_AFTER_S", "Greetings", "Sender"]
 
 
 @dataclass(frozen=True)
@@ -35,94 +36,6 @@ class Greetings:
     birth: Callable[[], bytes]
     will: Callable[[], bytes]
     now_ms: Callable[[], int]
-
-
-@dataclass
-class _Flight:
-    """A row on its way. `first` is when it was first sent since a gateway was last known to be there."""
-
-    first: float
-    sent: float
-    due: float
-    tries: int
-
-
-class _Lane:
-    """One stream's window: which rows were sent and not acknowledged, and when to send them again."""
-
-    def __init__(self, outbox: Outbox, channel: Channel) -> None:
-        self.outbox = outbox
-        self.channel = channel
-        self.cursor = outbox.upto
-        self.flights: dict[int, _Flight] = {}
-        self.complained = False
-
-    def rewind(self) -> None:
-        """Start again from the first row that is not acknowledged."""
-        self.cursor = self.outbox.upto
-        self.flights.clear()
-
-    def acknowledged(self, ack: Ack, now: float, now_ms: int) -> AckOutcome:
-        before = self.outbox.upto
-        outcome = self.outbox.acknowledge(ack, now_ms)
-        if outcome is AckOutcome.REWOUND:
-            self.rewind()
-        elif outcome is AckOutcome.TAKEN:
-            self.flights = {seq: f for seq, f in self.flights.items() if not self.outbox.is_acknowledged(seq)}
-            self.cursor = max(self.cursor, self.outbox.upto)
-            for start, end in ack.holes:
-                for seq in range(max(start, self.outbox.first_kept), min(end, self.cursor, start + WINDOW) + 1):
-                    # Asked for again. Not at once: it may be what we sent a moment ago.
-                    flight = self.flights.setdefault(seq, _Flight(now, now, now, 0))
-                    flight.due = min(flight.due, flight.sent + HOLE_RESEND_AFTER_S)
-            if self.outbox.upto > before:
-                self.complained = False
-        return outcome
-
-    def due(self, now: float) -> Iterator[Row]:
-        """Rows to send now: those to be repeated first, then new ones as far as the window allows."""
-        for seq in sorted(seq for seq, flight in self.flights.items() if flight.due <= now):
-            row = self.outbox.row(seq)
-            if row is None:
-                del self.flights[seq]
-            else:
-                yield row
-        room = WINDOW - len(self.flights)
-        if room > 0 and self.cursor < self.outbox.last_seq:
-            for row in self.outbox.rows(self.cursor, room):
-                if self.outbox.is_acknowledged(row.seq):
-                    self.cursor = row.seq
-                else:
-                    yield row
-
-    def sent(self, seq: int, now: float) -> None:
-        flight = self.flights.get(seq)
-        if flight is None:
-            self.flights[seq] = _Flight(now, now, now + RESEND_AFTER_S, 1)
-            self.cursor = max(self.cursor, seq)
-        else:
-            flight.tries += 1
-            flight.sent = now
-            flight.due = now + min(RESEND_AFTER_S * 2 ** (flight.tries - 1), RESEND_AT_MOST_EVERY_S)
-
-    def not_accepted(self, now: float) -> int | None:
-        """The first row that was sent again and again in vain; told once until something is acknowledged."""
-        if self.complained:
-            return None
-        late = [seq for seq, flight in self.flights.items() if now - flight.first >= NOT_ACCEPTED_AFTER_S]
-        if not late:
-            return None
-        self.complained = True
-        return min(late)
-
-
-@dataclass(frozen=True)
-class NotAccepted:
-    """A gateway is there, and a row that was sent to it again and again is not acknowledged."""
-
-    stream: str
-    kind: StreamKind
-    seq: int
 
 
 class Sender:
@@ -141,8 +54,14 @@ class Sender:
         self._greetings = greetings
         self._monotonic = monotonic
         self._events: deque[str | Delivery] = deque()
-        self._usage = _Lane(usage, Channel.USAGE)
-        self._telemetry = _Lane(telemetry, Channel.TELEMETRY)
+        self._losses = ConnectionLosses()
+        self._rests_until: float | None = None
+        self._troubles: list[Trouble] = []
+        # Commands and configurations that arrived, for whoever executes them (edge_agents.orders).
+        self.orders: deque[Delivery] = deque()
+        self._answers: deque[Publication] = deque(maxlen=MAX_ANSWERS_WAITING)
+        self._usage = Lane(usage, Channel.USAGE)
+        self._telemetry = Lane(telemetry, Channel.TELEMETRY)
         self._servers: dict[str, bool] = {}
         self._birth_due = False
         self._refusal: str | None = None
@@ -150,9 +69,11 @@ class Sender:
         self._client = MqttClient(
             address,
             agent,
-            subscriptions=[down(agent, Channel.ACK), SERVER_STATES],
+            subscriptions=[all_down(agent), SERVER_STATES],
             will=lambda: Publication(up(agent, Channel.STATE), greetings.will(), 1, True),
             on_connect=lambda: self._events.append("connected"),
+            on_disconnect=lambda: self._events.append("lost"),
+            on_unreachable=lambda: self._events.append("unreachable"),
             on_delivery=self._events.append,
         )
 
@@ -172,37 +93,70 @@ class Sender:
     def stop(self, last_state: bytes, timeout_s: float = 2.0) -> None:
         """Say good-bye with `last_state` (retained) where there is a connection, and disconnect."""
         if self._client.connected:
+            self._send_answers()
             self._client.publish_and_wait(self._state(last_state), timeout_s)
         self._client.stop()
 
-    def pump(self) -> list[NotAccepted]:
-        """Take what arrived, send what is due, return at once. Returns complaints that deserve a fault record."""
+    def pump(self) -> list[Trouble]:
+        """Take what arrived, send what is due, return at once. Returns what deserves a fault record."""
         now = self._monotonic()
         self._take_events(now)
+        if self._rests_until is not None and now >= self._rests_until:
+            self._rests_until = None
+            self._client.start()
         if not self._client.connected:
             self._tell_refusal()
-            return []
-        if self._usage.outbox.position_changed or self._telemetry.outbox.position_changed:
-            self._birth_due = True
-        if self._birth_due and not self._greet():
-            return []
-        if not self.server_online:
-            return []
-        if self._send(self._usage, now) and self._usage.cursor >= self._usage.outbox.last_seq:
-            self._send(self._telemetry, now)
-        found = [(lane, lane.not_accepted(now)) for lane in (self._usage, self._telemetry)]
-        return [NotAccepted(lane.outbox.stream, lane.outbox.kind, seq) for lane, seq in found if seq is not None]
+        elif self._greeted():
+            self._send_answers()
+            if self.server_online:
+                self._send_due(now)
+        troubles, self._troubles = self._troubles, []
+        return troubles
 
     def live(self, inst: str, payload: bytes) -> None:
         """Show the newest sample, if there is a connection: at most once, never repeated."""
         self._client.publish(Publication(up(self._agent, Channel.LIVE, inst), payload, 0, True))
 
-    def _send(self, lane: _Lane, now: float) -> bool:
+    def answer(self, command_id: str, payload: bytes) -> None:
+        """Answer a command, now or when there is a connection again."""
+        self._answers.append(Publication(up(self._agent, Channel.REPLY, command_id), payload))
+
+    def replay(self, stream: str, ranges: Sequence[tuple[int, int]]) -> Replay | None:
+        """Take up a wish to send rows again; None where the stream is not (or no longer) one of ours."""
+        for lane in (self._usage, self._telemetry):
+            if lane.outbox.stream == stream:
+                return lane.replay(ranges)
+        return None
+
+    def greet_again(self) -> None:
+        """Say state and birth again at the next pump: something in them changed."""
+        self._birth_due = True
+
+    def _send_answers(self) -> None:
+        while self._answers and self._client.publish(self._answers[0]) is not None:
+            self._answers.popleft()
+
+    def _send_due(self, now: float) -> None:
+        if self._send(self._usage, now) and self._usage.cursor >= self._usage.outbox.last_seq:
+            self._send(self._telemetry, now)
+        for lane in (self._usage, self._telemetry):
+            if (seq := lane.not_accepted(now)) is not None:
+                log.error("the gateway does not accept a row", agent=self._agent, stream=lane.outbox.stream, seq=seq)
+                self._troubles.append(
+                    Trouble("not_accepted", {"stream": lane.outbox.stream, "kind": lane.outbox.kind.value, "seq": seq})
+                )
+
+    def _send(self, lane: Lane, now: float) -> bool:
         for row in lane.due(now):
             if self._client.publish(Publication(up(self._agent, lane.channel, row.inst), row.payload)) is None:
                 return False
             lane.sent(row.seq, now)
         return True
+
+    def _greeted(self) -> bool:
+        if self._usage.outbox.position_changed or self._telemetry.outbox.position_changed:
+            self._birth_due = True
+        return not self._birth_due or self._greet()
 
     def _greet(self) -> bool:
         for outbox in (self._usage.outbox, self._telemetry.outbox):
@@ -220,11 +174,28 @@ class Sender:
             event = self._events.popleft()
             if isinstance(event, Delivery):
                 self._take_delivery(event, now)
+            elif event == "unreachable":
+                self._losses.unreachable()
+            elif event == "lost":
+                if self._losses.lost(now):
+                    self._rest(now)
             else:
+                self._losses.connected(now)
                 # A broker that lost its data says nothing about gateways: what was heard before counts no more.
                 self._servers.clear()
                 self._rewind()
                 self._birth_due = True
+
+    def _rest(self, now: float) -> None:
+        """Somebody else connects in our name: two that fight for it get nothing done, and load the broker."""
+        # Not for exactly as long as the other one, or the fight would go on where it stopped.
+        rest_s = REST_S * (1 + 0.2 * random.random())
+        log.error("the connection is taken away again and again; is there a second agent?", agent=self._agent)
+        self._troubles.append(Trouble("connection_taken", {"losses": LOSSES, "rests_s": round(rest_s)}))
+        self._rests_until = now + rest_s
+        self._client.stop()
+        # What the end of this connection put into the queue says nothing new.
+        self._losses = ConnectionLosses()
 
     def _rewind(self) -> None:
         self._usage.rewind()
@@ -234,7 +205,9 @@ class Sender:
         delivery.ack()
         try:
             if delivery.topic == down(self._agent, Channel.ACK):
-                self._take_ack(decode(Ack, delivery.payload), now)
+                self._take_ack(decode(Ack, delivery.payload), now, repeated=delivery.repeated)
+            elif delivery.topic in (down(self._agent, Channel.COMMAND), down(self._agent, Channel.CONFIG)):
+                self.orders.append(delivery)
             elif delivery.payload:
                 self._take_server_state(delivery.topic, decode(ServerState, delivery.payload), now)
             else:
@@ -243,10 +216,18 @@ class Sender:
             self.bad_deliveries += 1
             log.warning("a message to this agent was not understood", topic=delivery.topic, error=str(error))
 
-    def _take_ack(self, ack: Ack, now: float) -> None:
+    def _take_ack(self, ack: Ack, now: float, *, repeated: bool) -> None:
         is_telemetry = ack.stream == self._telemetry.outbox.stream
         lane = self._telemetry if is_telemetry else self._usage
-        if lane.acknowledged(ack, now, self._greetings.now_ms()) is AckOutcome.REWOUND:
+        if repeated and ack.stream == lane.outbox.stream and ack.upto < lane.outbox.upto:
+            # An old word that comes late, not a database that was restored: that one will say so again.
+            return
+        outcome = lane.acknowledged(ack, now, self._greetings.now_ms())
+        if outcome is AckOutcome.BEYOND_LAST and not lane.doubted:
+            lane.doubted = True
+            detail: Detail = {"stream": ack.stream, "upto": ack.upto, "last_seq": lane.outbox.last_seq}
+            self._troubles.append(Trouble("ack_beyond_last", detail))
+        if outcome is AckOutcome.REWOUND:
             log.warning("the gateway has less than it had: sending again", stream=ack.stream, upto=ack.upto)
             self._birth_due = True
 
@@ -267,3 +248,4 @@ class Sender:
             self._refusal = self._client.refusal
             if self._refusal is not None:
                 log.error("the broker refuses this agent", agent=self._agent, reason=self._refusal)
+                self._troubles.append(Trouble("broker_refused", {"said": self._refusal[:200]}))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -60,6 +60,12 @@ class Watch:
         self.detector = detector.interrupted(state) if same_boot else detector.rebased(state)
         self.sessions, records = sessions.resumed(self._meter, labels, before, stream, next_seq)
         return records
+
+    def use(self, profile: DetectorProfile) -> None:
+        """Read the power with another profile from the next reading on. What was not decided yet begins anew."""
+        self.profile = profile
+        self._meter = replace(self._meter, narrow=profile.narrow)
+        self.detector = replace(self.detector, run_since_ms=None, level_since_ms=None)
 
     def saved(self) -> dict[str, Any]:
         """Return the checkpoint of this instrument."""

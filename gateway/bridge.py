@@ -1,4 +1,4 @@
-"""A running gateway: two connections to the broker, two pipes, the word to the agents. Built by cli and the demo."""
+"""A running gateway: connections to the broker, two pipes, the word to the agents. Built by cli and the demo."""
 
 import threading
 from collections.abc import Callable
@@ -6,14 +6,18 @@ from collections.abc import Callable
 import structlog
 
 from gateway.batcher import Batcher
+from gateway.command_desk import CommandDesk
 from gateway.metrics import GatewayMetrics
+from gateway.replays import Replays
 from gateway.settings import GatewaySettings
+from gateway.shard import Shard
 from gateway.telemetry_pipe import TelemetryPipe
 from gateway.usage_pipe import UsagePipe
+from gateway.watch import Watch
 from store.database import Database
 from store.ledger import StreamMark
 from store.series import SeriesStore
-from wire.client import BrokerAddress, MqttClient, Publication
+from wire.client import BrokerAddress, Delivery, MqttClient, Publication
 from wire.clock import Clock
 from wire.messages import Ack, ServerState, encode, timestamp
 from wire.topics import Channel, all_up, down, server_state, shared
@@ -21,7 +25,7 @@ from wire.topics import Channel, all_up, down, server_state, shared
 log = structlog.get_logger(__name__)
 
 
-def _no_checkpoint(name: str) -> None:
+def no_checkpoint(name: str) -> None:
     """Where the fault tests stop the process; does nothing in production."""
 
 
@@ -29,7 +33,8 @@ class Gateway:
     """One gateway. `start` connects and says so to the agents; `stop` finishes the batches in hand and says good-bye.
 
     Alone it keeps a persistent session, so the broker holds messages for it while it is away. In a share group its
-    session is clean: what a missing member would hold is sent again by the agents instead.
+    session is clean: what a missing member would hold is sent again by the agents instead. With a shard it hears all
+    on a session of its own and works for its agents only.
     """
 
     def __init__(
@@ -40,11 +45,12 @@ class Gateway:
         series: SeriesStore,
         clock: Clock,
         metrics: GatewayMetrics,
-        checkpoint: Callable[[str], None] = _no_checkpoint,
+        checkpoint: Callable[[str], None] = no_checkpoint,
     ) -> None:
         name = settings.gateway_name
         self._name = name
         self._clock = clock
+        self._shard = Shard.parse(settings.shard) if settings.shard else None
         self._stopped = threading.Event()
         self.metrics = metrics
         telemetry_pipe = TelemetryPipe(database, series, clock, self._acknowledge_telemetry, metrics, checkpoint)
@@ -80,20 +86,37 @@ class Gateway:
             clean_session=settings.share_group is not None,
             will=lambda: self._server_state(online=False),
             on_connect=self._say_online,
-            on_delivery=self._usage.put,
+            on_delivery=lambda delivery: self._take(self._usage, delivery),
         )
         self._telemetry_client = MqttClient(
             address,
             f"{name}-telemetry",
             subscriptions=[subscription(Channel.TELEMETRY)],
             clean_session=settings.share_group is not None,
-            on_delivery=self._telemetry.put,
+            on_delivery=lambda delivery: self._take(self._telemetry, delivery),
         )
+        self._desk = CommandDesk(
+            address, f"{name}-commands", clock, lambda agent, said: self._replays.heard(agent, said)
+        )
+        self._replays = Replays(
+            database,
+            self._desk,
+            clock,
+            name,
+            metrics,
+            after_s=settings.replay_after_s,
+            every_s=settings.replay_every_s,
+        )
+
+        self._watch = Watch(database, clock, usage_pipe.skews.known)
 
     def start(self, timeout_s: float = 15.0) -> None:
         """Connect and begin. Raises BrokerRefused or TimeoutError where the broker cannot be had now."""
         self._usage.start()
         self._telemetry.start()
+        self._replays.start()
+        self._desk.start()
+        self._watch.start()
         self._telemetry_client.start()
         self._usage_client.start()
         try:
@@ -109,16 +132,25 @@ class Gateway:
             return
         self._stopped.set()
         self._usage_client.publish_and_wait(self._server_state(online=False), 2.0)
+        self._watch.stop(timeout_s)
+        self._replays.stop(timeout_s)
         finished = self._usage.stop(timeout_s) and self._telemetry.stop(timeout_s)
         if not finished:
             log.warning("a batch was still being worked on at the end", gateway=self._name)
+        self._desk.stop()
         self._usage_client.stop()
         self._telemetry_client.stop()
 
     @property
     def connected(self) -> bool:
-        """Whether both connections are up."""
+        """Whether both connections that records come on are up."""
         return self._usage_client.connected and self._telemetry_client.connected
+
+    def _take(self, pipe: Batcher, delivery: Delivery) -> None:
+        if self._shard is None or self._shard.owns_topic(delivery.topic):
+            pipe.put(delivery)
+        else:
+            delivery.ack()  # the gateway of that shard has its own copy, in its own session
 
     def _say_online(self) -> None:
         if not self._stopped.is_set():
@@ -129,6 +161,7 @@ class Gateway:
         return Publication(server_state(self._name), encode(state), qos=1, retain=True)
 
     def _acknowledge_usage(self, agent: str, stream: str, mark: StreamMark) -> None:
+        self._replays.note((agent, stream), mark)
         self._publish_ack(self._usage_client, agent, stream, mark)
 
     def _acknowledge_telemetry(self, agent: str, stream: str, mark: StreamMark) -> None:

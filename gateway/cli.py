@@ -1,4 +1,4 @@
-"""`openlab-gateway`: build one gateway from the environment and run it until it is told to stop."""
+"""`openlab-gateway`: run one gateway from the environment; send commands and configurations to agents."""
 
 import signal
 import sys
@@ -12,7 +12,8 @@ def main() -> None:
     try:
         import typer
 
-        from gateway import running
+        from gateway import commanding, running
+        from wire.commands import Op
     except ImportError as missing:
         sys.stderr.write(
             f"openlab-gateway needs the gateway extra ({missing.name} is missing): pip install 'openlab[gateway]'\n"
@@ -26,7 +27,7 @@ def main() -> None:
 
     @app.callback()
     def only_verbs() -> None:
-        """Keeps `run` a command of its own, so that others can join it."""
+        """Every command reads the same variables."""
 
     @app.command()
     def run() -> None:
@@ -43,6 +44,52 @@ def main() -> None:
         except running.CannotRun as reason:
             sys.stderr.write(f"openlab-gateway cannot run: {reason}\n")
             raise SystemExit(2) from None
+
+    agent_argument = typer.Argument(help="The agent, like xc-h01-01.", show_default=False)
+    by_option = typer.Option(help="Who orders it; stays in the audit chain.", show_default=False)
+
+    @app.command()
+    def command(
+        agent: str = agent_argument,
+        op: Op = typer.Argument(help="What it shall do.", show_default=False),
+        by: str = by_option,
+        arg: list[str] = typer.Option([], help="key=value; a value may be JSON. Repeat for more."),
+        wait: float = typer.Option(10.0, help="Seconds the command is good for, and waited for.", min=1, max=3600),
+    ) -> None:
+        """Send one command to an agent and print its answer (JSON). Exit 0: done; 1: refused, failed or no answer.
+
+        Example: openlab-gateway command xc-h01-01 read_now --by wang
+        """
+        try:
+            args = commanding.parsed(arg)
+            with commanding.office() as at:
+                reply = commanding.order(at, agent, op, args, by, wait)
+        except running.CannotRun as reason:
+            sys.stderr.write(f"openlab-gateway: {reason}\n")
+            raise SystemExit(2) from None
+        if reply is None:
+            sys.stderr.write(f"openlab-gateway: {agent} did not answer within {wait:g} s\n")
+            raise SystemExit(1)
+        typer.echo(reply.model_dump_json(by_alias=True, indent=2))
+        raise SystemExit(0 if reply.outcome == "done" else 1)
+
+    @app.command()
+    def configure(
+        agent: str = agent_argument,
+        by: str = by_option,
+        version: int = typer.Option(0, help="Instead of the next one (after a restored database).", min=0),
+    ) -> None:
+        """Publish to an agent the detector profiles that its meterings in force name. It keeps and applies them.
+
+        Example: openlab-gateway configure xc-h01-01 --by wang
+        """
+        try:
+            with commanding.office() as at:
+                config = commanding.configure(at, agent, by, version or None)
+        except running.CannotRun as reason:
+            sys.stderr.write(f"openlab-gateway: {reason}\n")
+            raise SystemExit(2) from None
+        typer.echo(f"{agent}: version {config.version}, {len(config.profiles)} profiles, sha256 {config.sha256}")
 
     structlog.configure(processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer()])
     app()

@@ -18,6 +18,9 @@ class GatewayMetrics:
         self.batches_failed = Counter(
             "openlab_batches_failed_total", "Batches that had to be tried again", ["pipe"], registry=self.registry
         )
+        self.replays = Counter(
+            "openlab_replays_total", "Times an agent was asked for missing records", registry=self.registry
+        )
         self.waiting = Gauge("openlab_waiting_messages", "Messages not yet committed", ["pipe"], registry=self.registry)
         self.commit_seconds = Histogram(
             "openlab_commit_seconds", "Time to write and commit a batch", ["pipe"], registry=self.registry

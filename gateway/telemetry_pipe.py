@@ -14,8 +14,8 @@ import structlog
 from gateway.decode import Rejected, Understood, understand
 from gateway.metrics import GatewayMetrics
 from store.database import Database
-from store.ledger import StreamMark, load_registry, mark_telemetry
-from store.ledger.records import StreamKey
+from store.ledger import StreamMark, Written, load_registry, mark_telemetry
+from store.ledger.streams import StreamKey
 from store.quarantine import set_aside
 from store.series import STATE_CODES, Sample, SeriesRefused, SeriesStore
 from store.tables.usage import QuarantineReason
@@ -123,12 +123,10 @@ class TelemetryPipe:
         with self._floors_lock:
             floors = {key: self._floors.get(key, 1) for key in touched}
         now_ms = self._clock.now_ms()
-        marks: dict[StreamKey, int] = {}
         with self._database.write() as session:
             known = load_registry(session, {agent for agent, _ in touched}, ()).agents
-            for key in sorted(touched):
-                if key[0] in known:
-                    marks[key] = mark_telemetry(session, key, set(self._ahead[key]), floors[key], now_ms)
+            written = {key: Written(frozenset(self._ahead[key]), floors[key]) for key in touched if key[0] in known}
+            marks = mark_telemetry(session, written, now_ms) if written else {}
             for delivery, reason in rejected:
                 set_aside(session, delivery.topic, delivery.payload, reason.reason, reason.detail, now_ms)
         for (agent, stream), upto in marks.items():

@@ -13,12 +13,15 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from gateway.boots import Boots, hear
 from gateway.decode import Rejected, Understood, understand
 from gateway.metrics import GatewayMetrics
+from gateway.skew import Skews
+from store.alerts import raise_alert
 from store.database import Database
 from store.errors import StoreError, TryAgain
-from store.ledger import Arrival, StreamMark, commit_usage, load_registry, stream_marks
-from store.ledger.records import StreamKey
+from store.ledger import Arrival, ChainMemory, CommitResult, StreamMark, commit_usage, load_registry, stream_marks
+from store.ledger.streams import StreamKey
 from store.liveness import Heard, note_heard
 from store.quarantine import set_aside
 from store.tables.usage import QuarantineReason
@@ -36,7 +39,7 @@ class _Sorted:
 
     arrivals: list[tuple[Delivery, Arrival]] = field(default_factory=list)
     rejected: list[tuple[Delivery, Rejected]] = field(default_factory=list)
-    states: list[tuple[str, AgentState]] = field(default_factory=list)
+    states: list[tuple[str, AgentState, bool]] = field(default_factory=list)
     births: list[tuple[str, Birth]] = field(default_factory=list)
 
 
@@ -60,6 +63,9 @@ class UsagePipe:
         self._note_floor = note_floor
         self._metrics = metrics
         self._checkpoint = checkpoint
+        self._boots: Boots = {}
+        self._memory = ChainMemory()
+        self.skews = Skews()
 
     def handle(self, batch: Sequence[Delivery]) -> None:
         """Commit one batch and acknowledge it to its agents. Raises for what may work later; then nothing was kept."""
@@ -83,15 +89,22 @@ class UsagePipe:
         with self._database.write() as session:
             self._judge(session, work)
             arrivals = [arrival for _, arrival in work.arrivals]
-            result = commit_usage(session, arrivals, now_ms, self._recorded_by) if arrivals else None
+            result = self._store(session, arrivals, now_ms) if arrivals else None
             for delivery, rejected in work.rejected:
                 set_aside(session, delivery.topic, delivery.payload, rejected.reason, rejected.detail, now_ms)
             self._note_states(session, work, now_ms)
+            boots = self._judge_boots(session, work, now_ms)
             marks: dict[StreamKey, StreamMark] = dict(result.marks) if result else {}
             born = {(agent, s.stream) for agent, birth in work.births for s in birth.streams} - set(marks)
             marks |= stream_marks(session, born)
             self._checkpoint("written")
         self._metrics.commit_seconds.labels("usage").observe(time.monotonic() - started)
+        self._boots = boots
+        if result is not None:
+            self._memory.keep(result.pending)
+        for arrival in arrivals:
+            if arrival.record is not None:
+                self.skews.note(arrival.agent_id, now_ms - timestamp_ms(arrival.record.ts))
         self._checkpoint("committed")
         for (agent, stream), mark in marks.items():
             self._acknowledge(agent, stream, mark)
@@ -105,6 +118,9 @@ class UsagePipe:
             self._metrics.records.labels("conflict").inc(result.conflicts)
         for _, rejected in work.rejected:
             self._metrics.quarantined.labels(rejected.reason.value).inc()
+
+    def _store(self, session: Session, arrivals: Sequence[Arrival], now_ms: int) -> CommitResult:
+        return commit_usage(session, arrivals, now_ms, self._recorded_by, self._memory)
 
     def _judge(self, session: Session, work: _Sorted) -> None:
         """Set aside what an agent may not say; a refused record still holds its place in the stream."""
@@ -129,7 +145,7 @@ class UsagePipe:
 
     def _note_states(self, session: Session, work: _Sorted, now_ms: int) -> None:
         software = {agent: birth.software for agent, birth in work.births}
-        for agent, state in work.states:
+        for agent, state, retained in work.states:
             note_heard(
                 session,
                 Heard(
@@ -140,9 +156,16 @@ class UsagePipe:
                     software=software.get(agent),
                     queued=state.queued,
                     dropped=state.dropped,
-                    skew_ms=now_ms - timestamp_ms(state.ts) if state.online else 0,
+                    skew_ms=None if retained or not state.online else now_ms - timestamp_ms(state.ts),
                 ),
             )
+
+    def _judge_boots(self, session: Session, work: _Sorted, now_ms: int) -> Boots:
+        # Only what is online speaks for a machine: a last will is published late, by the broker.
+        boots, returned = hear(self._boots, [(agent, state.boot) for agent, state, _ in work.states if state.online])
+        for agent, boot, other in returned:
+            raise_alert(session, "duplicate_identity", agent, f"boots {other} and {boot} speak in turn", now_ms)
+        return boots
 
 
 def _sort(batch: Sequence[Delivery], blame: str | None) -> _Sorted:
@@ -158,7 +181,7 @@ def _sort(batch: Sequence[Delivery], blame: str | None) -> _Sorted:
                 work.arrivals.append((delivery, parked))
                 work.rejected.append((delivery, Rejected(agent, QuarantineReason.INVALID, blame or "", None)))
             case Understood(agent, AgentState() as state) if blame is None:
-                work.states.append((agent, state))
+                work.states.append((agent, state, delivery.retained))
             case Understood(agent, Birth() as birth) if blame is None:
                 work.births.append((agent, birth))
             case Understood(agent, message):

@@ -16,7 +16,10 @@ GRACE = timedelta(seconds=20)
 
 @dataclass(frozen=True)
 class Heard:
-    """One state message of an agent, or its last will. `at_ms` is the gateway's time of receipt."""
+    """One state message of an agent, or its last will. `at_ms` is the gateway's time of receipt.
+
+    `skew_ms` is None where the message says nothing about the agent's clock: a will, or one that the broker had kept.
+    """
 
     agent_id: str
     online: bool
@@ -25,7 +28,7 @@ class Heard:
     software: str | None
     queued: int
     dropped: int
-    skew_ms: int
+    skew_ms: int | None
 
 
 def note_heard(session: Session, heard: Heard) -> None:
@@ -46,7 +49,7 @@ def note_heard(session: Session, heard: Heard) -> None:
             "software": heard.software or (before.software if before else ""),
             "queued": heard.queued,
             "dropped": heard.dropped,
-            "skew_ms": heard.skew_ms,
+            "skew_ms": heard.skew_ms if heard.skew_ms is not None else (before.skew_ms if before else 0),
         },
         key=["agent_id"],
         update=["online", "changed_at", "heard_at", "boot", "software", "queued", "dropped", "skew_ms"],

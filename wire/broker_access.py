@@ -98,6 +98,29 @@ def mosquitto_acl(logins: Sequence[Login]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def mosquitto_config(*, port: int, folder: str, run_as: str | None = None) -> str:
+    """Return a Mosquitto configuration over `folder` (passwords, acl, pid file, store), on 127.0.0.1:`port`.
+
+    `run_as` is the user it becomes when it is started as root; it must be able to read the folder.
+    """
+    lines = [
+        f"listener {port} 127.0.0.1",
+        "allow_anonymous false",
+        f"password_file {folder}/passwords",
+        f"acl_file {folder}/acl",
+        f"pid_file {folder}/broker.pid",
+        "persistence true",
+        f"persistence_location {folder}/",
+        "autosave_interval 60",
+        f"max_inflight_messages {MAX_UNACKNOWLEDGED}",
+        f"max_queued_messages {MAX_QUEUED}",
+        f"max_packet_size {MAX_PACKET_BYTES}",
+        "persistent_client_expiration 14d",
+        "log_dest stderr",
+    ]
+    return "\n".join([*lines, *([f"user {run_as}"] if run_as else [])]) + "\n"
+
+
 def mosquitto_password_line(login: Login, salt: bytes) -> str:
     """Return the line of Mosquitto's `password_file` for one login (PBKDF2-SHA512, as `mosquitto_passwd` writes it).
 
@@ -127,6 +150,7 @@ def nats_config(
     logins: Sequence[Login],
     ack_wait_s: float = 30.0,
     max_store_bytes: int = 4 * 1024**3,
+    pid_file: str | None = None,
 ) -> str:
     """Return the NATS server's configuration: MQTT on 127.0.0.1:`port`, nothing open to other machines.
 
@@ -142,6 +166,7 @@ def nats_config(
         f"log_file: {json.dumps(log_file)}",
         f"logfile_size_limit: {10 * 1024**2}",
         "logfile_max_num: 3",
+        *([f"pid_file: {json.dumps(pid_file)}"] if pid_file else []),
         f"jetstream {{ store_dir: {json.dumps(store_dir)}, sync_interval: always, "
         f"max_file_store: {max_store_bytes}, max_memory_store: {64 * 1024**2} }}",
         f'mqtt {{ host: "127.0.0.1", port: {port}, max_ack_pending: {MAX_UNACKNOWLEDGED}, '

@@ -65,12 +65,16 @@ class Publication:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message that arrived. Nothing is acknowledged to the broker until `ack` is called."""
+    """A message that arrived. Nothing is acknowledged to the broker until `ack` is called.
+
+    `repeated` says that the broker may have delivered it before: newer messages may have come since.
+    """
 
     topic: str
     payload: bytes
     retained: bool
     _ack: Callable[[], None] = field(repr=False)
+    repeated: bool = False
 
     def ack(self) -> None:
         """Send the PUBACK. Does nothing if the connection it came on is gone: the broker delivers again."""
@@ -91,6 +95,7 @@ class MqttClient:
         keepalive_s: int = 15,
         on_connect: Callable[[], None] | None = None,
         on_disconnect: Callable[[], None] | None = None,
+        on_unreachable: Callable[[], None] | None = None,
         on_delivery: Callable[[Delivery], None] | None = None,
         on_puback: Callable[[int], None] | None = None,
     ) -> None:
@@ -100,6 +105,7 @@ class MqttClient:
         self._will = will
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
+        self._on_unreachable = on_unreachable
         self._on_delivery = on_delivery
         self._on_puback = on_puback
         self._connection = 0
@@ -126,6 +132,7 @@ class MqttClient:
         self._paho.max_inflight_messages_set(100)
         self._paho.on_connect = self._connect_done
         self._paho.on_disconnect = self._disconnected
+        self._paho.on_connect_fail = self._unreachable
         self._paho.on_message = self._message
         self._paho.on_publish = self._published
         self._paho.on_subscribe = self._subscribe_done
@@ -227,6 +234,10 @@ class MqttClient:
         if self._on_disconnect is not None:
             self._call("on_disconnect", self._on_disconnect)
 
+    def _unreachable(self, client: paho.Client, userdata: object) -> None:
+        if self._on_unreachable is not None:
+            self._call("on_unreachable", self._on_unreachable)
+
     def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         connection, mid, qos = self._connection, message.mid, message.qos
 
@@ -243,7 +254,8 @@ class MqttClient:
         if self._on_delivery is None:
             ack()
         else:
-            self._call("on_delivery", self._on_delivery, Delivery(topic, bytes(message.payload), message.retain, ack))
+            delivery = Delivery(topic, bytes(message.payload), message.retain, ack, message.dup)
+            self._call("on_delivery", self._on_delivery, delivery)
 
     def _published(self, client: paho.Client, userdata: object, mid: int, reason: object, properties: object) -> None:
         if self._on_puback is not None:

@@ -15,6 +15,8 @@ from typing import Protocol
 
 from wire.ids import kernel_boot_id
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Clock(Protocol):
     """Wall time and monotonic time of one process, and the name of the boot the latter belongs to."""
@@ -48,7 +50,7 @@ def to_ms(moment: datetime) -> int:
     """Return UTC milliseconds of an aware datetime, rounded down. Raises ValueError for a naive one."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; give an aware datetime")
-    delta = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    delta = moment - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
 
 

@@ -1,6 +1,9 @@
 """Ids that travel. Wire ids are lower-case codes; streams and boots are named once, where they are born."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from ulid import ULID
@@ -32,9 +35,23 @@ def is_stream_id(text: str) -> bool:
     return _STREAM_ID.match(text) is not None
 
 
+_maker: ContextVar[Callable[[], str] | None] = ContextVar("maker of ids", default=None)
+
+
 def new_ulid() -> str:
     """Return a fresh ULID (26 characters, upper case): the name of a stream, a command or a row."""
-    return str(ULID())
+    make = _maker.get()
+    return str(ULID()) if make is None else make()
+
+
+@contextmanager
+def named_by(make: Callable[[], str]) -> Iterator[None]:
+    """Within the block (this thread's), take fresh names from `make`: a simulation gives the same ones for a seed."""
+    token = _maker.set(make)
+    try:
+        yield
+    finally:
+        _maker.reset(token)
 
 
 def session_id(instrument: str, stream: str, open_seq: int) -> str:

@@ -6,6 +6,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from wire.errors import BadTopic
 from wire.ids import is_stream_id, is_wire_id
@@ -56,6 +57,11 @@ def down(agent: str, channel: Channel) -> str:
     return f"{ROOT}/down/{agent}/{channel}"
 
 
+def all_down(agent: str) -> str:
+    """Return the subscription for everything that is sent to one agent. Raises BadTopic for a name no topic carries."""
+    return down(agent, Channel.ACK).removesuffix(Channel.ACK) + "+"
+
+
 def server_state(gateway: str) -> str:
     """Build the topic on which one gateway says that it is there; agents look at all of them."""
     if not is_wire_id(gateway):
@@ -76,6 +82,7 @@ def shared(group: str, subscription: str) -> str:
     return f"$share/{group}/{subscription}"
 
 
+@lru_cache(maxsize=10_000)  # a county's topics are few, and each is parsed with every message
 def parse_up(topic: str) -> UpTopic:
     """Split an upward topic. Raises BadTopic, saying which level is wrong."""
     levels = topic.split("/")

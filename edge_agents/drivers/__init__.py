@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from edge_agents.drivers import from_callable, simulated, trace
+from edge_agents.drivers import from_callable, modbus, simulated, trace
 from edge_agents.drivers.base import BadDriverSetting, Driver, DriverContext
 
 FACTORIES: dict[str, Callable[[DriverContext], Driver]] = {
     "callable": from_callable.build,
+    "modbus": modbus.build,
     "simulated": simulated.build,
     "trace": trace.build,
 }

@@ -1,6 +1,7 @@
 """What a driver promises: readings of one instrument's power, and the truth when there is none.
 
-Called by the agent's stepping thread only; a driver has no threads of its own and knows neither MQTT nor the spool.
+Called by the agent's stepping thread only; a driver knows neither MQTT nor the spool, and has no threads of its own,
+except one for a line that several meters share (`modbus_line`): it must never hold the stepping thread up.
 """
 
 from collections.abc import Mapping

@@ -1,21 +1,39 @@
 """The usage ledger: records in, sessions and hash chains out, and the same again for whoever wants to check."""
 
-from store.ledger.chain import Fault, check_usage_chain
-from store.ledger.reading import refold, session_records
-from store.ledger.records import Arrival, CommitResult, StreamMark, commit_usage, mark_telemetry, stream_marks
+from store.ledger.chain import Fault
+from store.ledger.checking import check_usage_chain
+from store.ledger.correcting import CorrectedUsage, correct_usage
+from store.ledger.memory import ChainMemory
+from store.ledger.reading import folded_upto, refold, session_records
+from store.ledger.records import Arrival, CommitResult, commit_usage
+from store.ledger.replay import ReplayRefused, Unparked, unpark
+from store.ledger.retention import CannotFold, TicksDropped, drop_ticks, streams_with_old_ticks
 from store.ledger.rights import Registry, load_registry
+from store.ledger.streams import StreamMark, Written, mark_telemetry, stream_marks
 
 __all__ = [
     "Arrival",
+    "CannotFold",
+    "ChainMemory",
     "CommitResult",
+    "CorrectedUsage",
     "Fault",
     "Registry",
+    "ReplayRefused",
     "StreamMark",
+    "TicksDropped",
+    "Unparked",
+    "Written",
     "check_usage_chain",
     "commit_usage",
+    "correct_usage",
+    "drop_ticks",
+    "folded_upto",
     "load_registry",
     "mark_telemetry",
     "refold",
     "session_records",
     "stream_marks",
+    "streams_with_old_ticks",
+    "unpark",
 ]

@@ -1,4 +1,5 @@
-"""Apply the fold of a stream's new records to the tables: positions, sessions, chain links and due matching.
+"""Apply the fold of a stream's new records: positions, sessions, chain links and due matching. Touches no database:
+what it is told comes from store.ledger.loading, what it concludes goes into store.ledger.writes.
 
 Used by store.ledger.records inside its transaction, under the stream's row lock.
 """
@@ -6,13 +7,8 @@ Used by store.ledger.records inside its transaction, under the stream's row lock
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select
-from sqlalchemy.orm import Session
-
-from store.alerts import raise_alert
-from store.canonical import sha256_hex
 from store.ledger.chain import LINK_AFTER_RECORDS, METRIC_RUNNING, ChainBuilder, Statement
 from store.ledger.fold import (
     Effect,
@@ -25,12 +21,13 @@ from store.ledger.fold import (
     fold,
     is_about_an_instrument,
 )
-from store.ledger.rights import metering_at
-from store.tables.calendar import Due, DueKind
-from store.tables.usage import EntryKind, MeterPosition, UsageEntry, UsageRecordRow, UsageSession, UsageStream
-from store.upsert import insert_if_absent
-from wire.clock import from_ms, to_ms
-from wire.messages import Odometer, PowerState, RecordKind, UsageRecord
+from store.ledger.loading import Known
+from store.ledger.memory import Pending
+from store.ledger.streams import StreamHead
+from store.ledger.writes import Row, Writes
+from store.tables.usage import EntryKind
+from wire.clock import from_ms
+from wire.messages import RecordKind, UsageRecord
 
 if TYPE_CHECKING:
     from store.ledger.records import Arrival
@@ -39,63 +36,54 @@ if TYPE_CHECKING:
 class StreamFolder:
     """Folds the next records of one stream."""
 
-    def __init__(self, session: Session, stream: UsageStream, now_ms: int, recorded_by: str) -> None:
-        self._session = session
-        self._stream = stream
+    def __init__(self, head: StreamHead, known: Known, writes: Writes, now_ms: int, recorded_by: str) -> None:
+        self._head = head
+        self._known = known
+        self._writes = writes
         self._now_ms = now_ms
-        self._chain = ChainBuilder(stream, recorded_by, now_ms)
-        self._sessions: dict[str, UsageSession] = {}
-        self._rows = {
-            row.instrument_id: row
-            for row in session.scalars(
-                select(MeterPosition).where(
-                    MeterPosition.agent_id == stream.agent_id, MeterPosition.stream == stream.stream
-                )
-            )
-        }
-        self._positions: dict[str, Position] = {
-            instrument: position_of(row, self._open_session(row)) for instrument, row in self._rows.items()
-        }
-        self._cover_unlinked()
+        self._stored = known.positions.get(head.key, {})
+        self._positions: dict[str, Position] = dict(self._stored)
+        self._chain = ChainBuilder(head, recorded_by, now_ms, known.pending.get(head.key))
 
-    def fold_all(self, arrivals: Sequence[Arrival]) -> None:
-        """Fold records that continue the stream, in order, and write out everything that follows from them."""
+    def fold_all(self, arrivals: Sequence[Arrival]) -> Pending:
+        """Fold records that continue the stream, in order. Returns the digest of what no link covers yet."""
         touched: set[str] = set()
         for arrival in arrivals:
-            self._chain.cover(sha256_hex(arrival.payload))
+            self._chain.cover(arrival.sha256)
             record = arrival.record
             if record is None:
                 self._link_event(arrival.seq, None, "parked")
             elif not is_about_an_instrument(record):
                 self._link_event(arrival.seq, None, record.kind.value)
+                self._alarm(record)
             else:
                 touched.add(record.inst)
                 self._fold_one(record)
             if self._chain.covered >= LINK_AFTER_RECORDS:
                 now = self._now_ms
                 self._chain.link(arrival.seq, Statement(EntryKind.FOLD, None, None, None, 0, now, now, ""))
+        self._head.upto = arrivals[-1].seq
         for instrument in touched:
-            self._write_position(self._positions[instrument])
-        self._session.flush()
-        if self._chain.rows:
-            self._session.execute(insert(UsageEntry), self._chain.rows)
+            self._write(self._positions[instrument])
+        self._writes.links += self._chain.rows
+        return self._chain.pending(self._head.upto)
 
     def _fold_one(self, record: UsageRecord) -> None:
         position, effects = fold(self._positions.get(record.inst), record)
         self._positions[record.inst] = position
         for effect in effects:
-            self._apply(position, record, effect)
-        if position.open is not None:
-            self._advance(position.open, position)
+            self._apply(record, effect)
         if record.kind in (RecordKind.CHECKIN, RecordKind.FAULT):
             self._link_event(record.seq, record.inst, record.kind.value)
 
-    def _apply(self, position: Position, record: UsageRecord, effect: Effect) -> None:
+    def _apply(self, record: UsageRecord, effect: Effect) -> None:
         match effect:
             case SessionOpened(opened):
-                self._open(opened, record)
+                self._writes.new_sessions[opened.session_id] = opening_columns(
+                    self._head, self._known, record.inst, opened
+                )
             case SessionClosed():
-                self._close(position, record, effect)
+                self._close(record, effect)
             case UnknownTime():
                 self._chain.link(
                     record.seq,
@@ -111,119 +99,75 @@ class StreamFolder:
                     ),
                 )
             case Oddity(rule, detail):
-                raise_alert(self._session, rule, record.inst, detail, self._now_ms)
+                self._writes.alert(rule, record.inst, detail)
 
-    def _open(self, opened: OpenSession, record: UsageRecord) -> None:
-        started = from_ms(opened.started_ms)
-        metering = metering_at(self._session, record.inst, self._stream.agent_id, started)
-        row = UsageSession(
-            session_id=opened.session_id,
-            instrument_id=record.inst,
-            agent_id=self._stream.agent_id,
-            stream=self._stream.stream,
-            metering_from=metering,
-            open_seq=opened.open_seq,
-            last_seq=opened.open_seq,
-            close_seq=None,
-            open_slot=1,
-            started_at=started,
-            last_at=started,
-            ended_at=None,
-            odo_running_first_ms=opened.running_first_ms,
-            odo_running_last_ms=opened.running_first_ms,
-            odo_unknown_first_ms=opened.unknown_first_ms,
-            odo_unknown_last_ms=opened.unknown_first_ms,
-            flags=flags_text(opened.flags),
-        )
-        self._session.add(row)
-        self._sessions[opened.session_id] = row
+    def _close(self, record: UsageRecord, closed: SessionClosed) -> None:
+        name = closed.session.session_id
+        self._write_session(name, closed_columns(closed))
+        self._chain.link(record.seq, session_statement(record.inst, closed))
+        self._writes.to_match.add(name)
 
-    def _advance(self, opened: OpenSession, position: Position) -> None:
-        row = self._sessions[opened.session_id]
-        row.last_seq = position.last_seq
-        row.last_at = max(row.last_at, from_ms(position.at_ms))
-        row.odo_running_last_ms = position.odo.running
-        row.odo_unknown_last_ms = position.odo.unknown
-        row.flags = flags_text(opened.flags)
+    def _write_session(self, name: str, columns: Row) -> None:
+        fresh = self._writes.new_sessions.get(name)
+        if fresh is not None:
+            fresh.update(columns)
+        else:
+            self._writes.changed_sessions[name] = {"session_id": name, **columns}
 
-    def _close(self, position: Position, record: UsageRecord, closed: SessionClosed) -> None:
-        row = self._sessions[closed.session.session_id]
-        ended = from_ms(closed.ended_ms)
-        row.last_seq = row.close_seq = closed.close_seq
-        row.open_slot = None
-        row.ended_at = row.last_at = ended
-        row.odo_running_last_ms = closed.session.running_first_ms + closed.running_ms
-        row.odo_unknown_last_ms = closed.session.unknown_first_ms + closed.unknown_ms
-        row.flags = flags_text(closed.session.flags)
-        # The next session of the instrument takes the open slot: this one must have left it in the database.
-        self._session.flush()
-        self._chain.link(
-            record.seq,
-            Statement(
-                EntryKind.SESSION,
-                record.inst,
-                row.session_id,
-                METRIC_RUNNING,
-                closed.running_ms,
-                closed.session.started_ms,
-                closed.ended_ms,
-                "",
-            ),
-        )
-        insert_if_absent(
-            self._session,
-            Due,
-            {
-                "kind": DueKind.MATCH_SESSION.value,
-                "subject_id": row.session_id,
-                "due_at": from_ms(self._now_ms),
-                "attempts": 0,
-                "last_error": "",
-            },
-        )
+    def _write(self, position: Position) -> None:
+        if position.open is not None:
+            self._write_session(position.open.session_id, open_columns(position, position.open))
+        key = (self._head.key, position.instrument_id)
+        row = {
+            "agent_id": self._head.agent_id,
+            "stream": self._head.stream,
+            "instrument_id": position.instrument_id,
+            **position_columns(position),
+        }
+        if position.instrument_id in self._stored:
+            self._writes.changed_positions[key] = row
+        else:
+            self._writes.new_positions[key] = row
+
+    def _alarm(self, record: UsageRecord) -> None:
+        """What an agent reports of itself is of no use unless a person hears of it."""
+        if record.kind in (RecordKind.FAULT, RecordKind.SPOOL_LOST):
+            said = ", ".join(f"{name} {value}" for name, value in sorted(record.detail.items()))
+            self._writes.alert(f"{record.kind.value}_{record.reason or 'unnamed'}", self._head.agent_id, said)
 
     def _link_event(self, seq: int, instrument: str | None, reason: str) -> None:
         now = self._now_ms
         self._chain.link(seq, Statement(EntryKind.EVENT, instrument, None, None, 0, now, now, reason))
 
-    def _cover_unlinked(self) -> None:
-        """Take up the records after the last link again: their digest was not kept, their hashes were."""
-        stream = self._stream
-        hashes = self._session.scalars(
-            select(UsageRecordRow.payload_sha256)
-            .where(
-                UsageRecordRow.agent_id == stream.agent_id,
-                UsageRecordRow.stream == stream.stream,
-                UsageRecordRow.seq > stream.chained_upto,
-                UsageRecordRow.seq <= stream.upto,
-            )
-            .order_by(UsageRecordRow.seq)
-        )
-        for digest in hashes:
-            self._chain.cover(digest)
 
-    def _open_session(self, row: MeterPosition) -> UsageSession | None:
-        if row.open_session_id is None:
-            return None
-        session = self._session.get_one(UsageSession, row.open_session_id)
-        self._sessions[session.session_id] = session
-        return session
+def opening_columns(head: StreamHead, known: Known, instrument: str, opened: OpenSession) -> Row:
+    """Return the columns of `usage_session` that follow from its begin. Raises LookupError without a metering fact."""
+    started = from_ms(opened.started_ms)
+    return {
+        "session_id": opened.session_id,
+        "instrument_id": instrument,
+        "agent_id": head.agent_id,
+        "stream": head.stream,
+        "metering_from": known.metering_at(instrument, head.agent_id, started),
+        "open_seq": opened.open_seq,
+        "started_at": started,
+        "odo_running_first_ms": opened.running_first_ms,
+        "odo_unknown_first_ms": opened.unknown_first_ms,
+    }
 
-    def _write_position(self, position: Position) -> None:
-        row = self._rows.get(position.instrument_id)
-        values = position_columns(position)
-        if row is None:
-            row = MeterPosition(
-                agent_id=self._stream.agent_id,
-                stream=self._stream.stream,
-                instrument_id=position.instrument_id,
-                **values,
-            )
-            self._rows[position.instrument_id] = row
-            self._session.add(row)
-            return
-        for column, value in values.items():
-            setattr(row, column, value)
+
+def session_statement(instrument: str, closed: SessionClosed) -> Statement:
+    """Return what the chain states of a session that ended."""
+    return Statement(
+        EntryKind.SESSION,
+        instrument,
+        closed.session.session_id,
+        METRIC_RUNNING,
+        closed.running_ms,
+        closed.session.started_ms,
+        closed.ended_ms,
+        "",
+    )
 
 
 def flags_text(flags: frozenset[str]) -> str:
@@ -231,7 +175,36 @@ def flags_text(flags: frozenset[str]) -> str:
     return " ".join(sorted(flags))
 
 
-def position_columns(position: Position) -> dict[str, object]:
+def closed_columns(closed: SessionClosed) -> Row:
+    """Return the columns of `usage_session` that follow from its end."""
+    ended = from_ms(closed.ended_ms)
+    return {
+        "last_seq": closed.close_seq,
+        "close_seq": closed.close_seq,
+        "open_slot": None,
+        "last_at": ended,
+        "ended_at": ended,
+        "odo_running_last_ms": closed.session.running_first_ms + closed.running_ms,
+        "odo_unknown_last_ms": closed.session.unknown_first_ms + closed.unknown_ms,
+        "flags": flags_text(closed.session.flags),
+    }
+
+
+def open_columns(position: Position, opened: OpenSession) -> Row:
+    """Return the columns of `usage_session` of a session that runs on: it stands at its last durable odometer."""
+    return {
+        "last_seq": position.last_seq,
+        "close_seq": None,
+        "open_slot": 1,
+        "last_at": from_ms(position.at_ms),
+        "ended_at": None,
+        "odo_running_last_ms": position.odo.running,
+        "odo_unknown_last_ms": position.odo.unknown,
+        "flags": flags_text(opened.flags),
+    }
+
+
+def position_columns(position: Position) -> dict[str, Any]:
     """Return the columns of `meter_position` that hold a position."""
     return {
         "last_seq": position.last_seq,
@@ -246,29 +219,3 @@ def position_columns(position: Position) -> dict[str, object]:
         "sessions": position.sessions,
         "open_session_id": position.open.session_id if position.open else None,
     }
-
-
-def position_of(row: MeterPosition, opened: UsageSession | None) -> Position:
-    """Return the position that a stored row (and its open session) stands for."""
-    return Position(
-        instrument_id=row.instrument_id,
-        last_seq=row.last_seq,
-        boot=row.boot,
-        to_ms=row.to_ms,
-        at_ms=to_ms(row.accounted_to),
-        state=PowerState(row.state),
-        odo=Odometer(
-            off=row.odo_off_ms, standby=row.odo_standby_ms, running=row.odo_running_ms, unknown=row.odo_unknown_ms
-        ),
-        sessions=row.sessions,
-        open=None
-        if opened is None
-        else OpenSession(
-            session_id=opened.session_id,
-            open_seq=opened.open_seq,
-            started_ms=to_ms(opened.started_at),
-            running_first_ms=opened.odo_running_first_ms,
-            unknown_first_ms=opened.odo_unknown_first_ms,
-            flags=frozenset(opened.flags.split()),
-        ),
-    )

@@ -4,16 +4,13 @@ A link states what was concluded (a session's running time, unknown time, an eve
 which may then be dropped. Anyone with the rows can recompute it; `check_usage_chain` does.
 """
 
-import json
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
-from store.canonical import GENESIS, canonical_json, chain_hash
-from store.tables.usage import EntryKind, UsageEntry, UsageRecordRow, UsageStream
+from store.canonical import canonical_json, chain_hash
+from store.ledger.memory import Pending
+from store.tables.usage import EntryKind, UsageStream
 from wire.clock import from_ms
 
 METRIC_RUNNING = "running_ms"
@@ -32,6 +29,7 @@ class Statement:
     from_ms: int
     to_ms: int
     reason: str
+    revision: int = 1
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,27 @@ class Fault:
     what: str
 
 
+class ChainHead(Protocol):
+    """A locked stream, as far as its chain goes; a link moves it on."""
+
+    agent_id: str
+    stream: str
+    chain_seq: int
+    chain_hash: str
+    chained_upto: int
+
+
 class ChainBuilder:
     """Adds links to one stream's chain; the caller holds the stream's row lock and writes the rows out."""
 
-    def __init__(self, stream: UsageStream, recorded_by: str, recorded_at_ms: int) -> None:
+    def __init__(
+        self, stream: ChainHead | UsageStream, recorded_by: str, recorded_at_ms: int, pending: Pending | None = None
+    ) -> None:
         self._stream = stream
         self._recorded_by = recorded_by
         self._recorded_at_ms = recorded_at_ms
-        self._digest = sha256()
-        self._covered = 0
+        self._digest = sha256() if pending is None else pending.digest.copy()
+        self._covered = 0 if pending is None else pending.covered
         self.rows: list[dict[str, Any]] = []
 
     def cover(self, payload_sha256: str) -> None:
@@ -63,6 +73,10 @@ class ChainBuilder:
     def covered(self) -> int:
         """How many records wait for a link."""
         return self._covered
+
+    def pending(self, upto: int) -> Pending:
+        """Return the digest of the records that wait for a link, of which `upto` is the last."""
+        return Pending(self._stream.chained_upto, upto, self._digest.copy(), self._covered)
 
     def link(self, last_seq: int, statement: Statement) -> None:
         """Append a link that covers all records up to `last_seq` that no earlier link covers."""
@@ -77,7 +91,7 @@ class ChainBuilder:
             "instrument": statement.instrument_id,
             "session": statement.session_id,
             "metric": statement.metric,
-            "revision": 1,
+            "revision": statement.revision,
             "quantity_ms": statement.quantity_ms,
             "from_ms": statement.from_ms,
             "to_ms": statement.to_ms,
@@ -98,8 +112,8 @@ class ChainBuilder:
                 "instrument_id": statement.instrument_id,
                 "session_id": statement.session_id,
                 "metric": statement.metric,
-                "revision": 1,
-                "prev_revision": None,
+                "revision": statement.revision,
+                "prev_revision": None if statement.revision == 1 else statement.revision - 1,
                 "quantity_ms": statement.quantity_ms,
                 "from_at": from_ms(statement.from_ms),
                 "to_at": from_ms(statement.to_ms),
@@ -126,63 +140,3 @@ def columns_of(body: dict[str, Any]) -> dict[str, Any]:
         moment = columns.pop(f"{name}_ms")
         columns[name if name == "recorded_at" else f"{name}_at"] = from_ms(moment)
     return columns
-
-
-def check_usage_chain(session: Session, agent_id: str, stream: str) -> Fault | None:
-    """Recompute one stream's records and chain; return the first row that does not hold, None where all do.
-
-    Ticks may have been dropped below the last link: then their digest stands for them.
-    """
-    head = session.get(UsageStream, (agent_id, stream))
-    if head is None:
-        return Fault("usage_stream", f"{agent_id}/{stream}", "there is no such stream")
-    previous, expected, covered_to = GENESIS, 1, 0
-    links = session.scalars(
-        select(UsageEntry)
-        .where(UsageEntry.agent_id == agent_id, UsageEntry.stream == stream)
-        .order_by(UsageEntry.chain_seq)
-    )
-    for link in links:
-        key = f"{agent_id}/{stream}/{link.chain_seq}"
-        if link.chain_seq != expected:
-            return Fault("usage_entry", f"{agent_id}/{stream}/{expected}", "the link is missing")
-        if link.prev_hash != previous or link.row_hash != chain_hash(previous, link.body):
-            return Fault("usage_entry", key, "its hash does not follow from its bytes and the link before")
-        for column, value in columns_of(json.loads(link.body)).items():
-            if getattr(link, column) != value:
-                return Fault("usage_entry", key, f"column {column} differs from the hashed body")
-        fault = _check_records(session, agent_id, stream, covered_to, link.last_seq, link.records_sha256, key)
-        if fault is not None:
-            return fault
-        previous, expected, covered_to = link.row_hash, expected + 1, link.last_seq
-    if (head.chain_hash, head.chain_seq, head.chained_upto) != (previous, expected - 1, covered_to):
-        return Fault("usage_stream", f"{agent_id}/{stream}", "the chain's head does not match its last link")
-    return _check_records(session, agent_id, stream, covered_to, head.upto, None, f"{agent_id}/{stream}")
-
-
-def _check_records(
-    session: Session, agent_id: str, stream: str, after_seq: int, to_seq: int, digest: str | None, key: str
-) -> Fault | None:
-    rows = session.execute(
-        select(UsageRecordRow.seq, UsageRecordRow.payload, UsageRecordRow.payload_sha256)
-        .where(
-            UsageRecordRow.agent_id == agent_id,
-            UsageRecordRow.stream == stream,
-            UsageRecordRow.seq > after_seq,
-            UsageRecordRow.seq <= to_seq,
-        )
-        .order_by(UsageRecordRow.seq)
-        .execution_options(yield_per=1000)
-    )
-    running, seen = sha256(), 0
-    for row in rows:
-        if sha256(row.payload).hexdigest() != row.payload_sha256:
-            return Fault("usage_record", f"{agent_id}/{stream}/{row.seq}", "its bytes do not have the stored hash")
-        running.update(row.payload_sha256.encode())
-        seen += 1
-    if seen == to_seq - after_seq:
-        if digest is not None and running.hexdigest() != digest:
-            return Fault("usage_entry", key, "the records it covers do not have its digest")
-    elif digest is None:
-        return Fault("usage_record", key, f"{to_seq - after_seq - seen} records after the last link are missing")
-    return None

@@ -145,6 +145,13 @@ def _closed(session: OpenSession, record: UsageRecord, odo: Odometer, at_ms: int
 
 
 def _higher(before: Odometer, now: Odometer) -> Odometer:
+    if (
+        now.running >= before.running
+        and now.standby >= before.standby
+        and now.off >= before.off
+        and now.unknown >= before.unknown
+    ):
+        return now
     return Odometer(
         off=max(before.off, now.off),
         standby=max(before.standby, now.standby),
@@ -156,16 +163,27 @@ def _higher(before: Odometer, now: Odometer) -> Odometer:
 def _oddities(before: Position | None, record: UsageRecord) -> tuple[Oddity, ...]:
     if before is None:
         return ()
-    if record.odo != _higher(before.odo, record.odo):
+    if _higher(before.odo, record.odo) is not record.odo:
         return (Oddity("odometer_fell", f"record {record.seq}: {before.odo!r} -> {record.odo!r}"),)
     if record.boot != before.boot:
         return ()
     if record.from_ms != before.to_ms:
         return (Oddity("interval_apart", f"record {record.seq} starts at {record.from_ms}, not {before.to_ms}"),)
-    expected = before.odo.plus(record.state, record.to_ms - record.from_ms)
-    if record.odo != expected:
+    if not _drove(before.odo, record):
+        expected = before.odo.plus(record.state, record.to_ms - record.from_ms)
         return (Oddity("odometer_apart", f"record {record.seq}: {record.odo!r} instead of {expected!r}"),)
     return ()
+
+
+def _drove(before: Odometer, record: UsageRecord) -> bool:
+    """Whether the odometer went on by exactly the record's interval, in the record's state."""
+    now, state, ms = record.odo, record.state, record.to_ms - record.from_ms
+    return (
+        now.running - before.running == (ms if state is PowerState.RUNNING else 0)
+        and now.standby - before.standby == (ms if state is PowerState.STANDBY else 0)
+        and now.off - before.off == (ms if state is PowerState.OFF else 0)
+        and now.unknown - before.unknown == (ms if state is PowerState.UNKNOWN else 0)
+    )
 
 
 def is_about_an_instrument(record: UsageRecord) -> bool:

@@ -2,13 +2,21 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from store.ledger.applying import flags_text, position_columns
 from store.ledger.chain import Fault
-from store.ledger.fold import Position, SessionClosed, fold, is_about_an_instrument
-from store.ledger.records import stored_record
+from store.ledger.fold import Position, SessionClosed, is_about_an_instrument
+from store.ledger.refolding import (
+    PARKED,
+    Refold,
+    StoredRecord,
+    folded_ticks,
+    stored_records,
+    understood,
+    unparked_seqs,
+)
 from store.tables.usage import MeterPosition, UsageRecordRow, UsageSession, UsageStream
 from wire.clock import from_ms
 from wire.messages import UsageRecord
@@ -17,54 +25,64 @@ from wire.messages import UsageRecord
 def session_records(session: Session, session_id: str) -> list[UsageRecord]:
     """Return the records of one session in the order of seq, from its open to its close (or newest) one.
 
-    Between them every record of that instrument in the stream: each carries the odometer at its end.
-    Raises LookupError for an unknown session.
+    Between them every record of that instrument in the stream that is still kept: each carries the odometer at its
+    end. Raises LookupError for an unknown session.
     """
     found = session.get(UsageSession, session_id)
     if found is None:
         raise LookupError(f"there is no session {session_id}")
+    unparked = unparked_seqs(session, (found.agent_id, found.stream))
+    mine = UsageRecordRow.instrument_id == found.instrument_id
+    if unparked:
+        mine = or_(mine, and_(UsageRecordRow.kind == PARKED, UsageRecordRow.seq.in_(unparked)))
     rows = session.execute(
-        select(UsageRecordRow.kind, UsageRecordRow.payload)
+        select(UsageRecordRow.seq, UsageRecordRow.kind, UsageRecordRow.payload, UsageRecordRow.payload_sha256)
         .where(
             UsageRecordRow.agent_id == found.agent_id,
             UsageRecordRow.stream == found.stream,
-            UsageRecordRow.instrument_id == found.instrument_id,
+            mine,
             UsageRecordRow.seq >= found.open_seq,
             UsageRecordRow.seq <= found.last_seq,
         )
         .order_by(UsageRecordRow.seq)
     )
-    records = (stored_record(row.kind, row.payload) for row in rows)
-    return [record for record in records if record is not None and is_about_an_instrument(record)]
+    records = (understood(StoredRecord(row[0], row[1], row[2], row[3]), unparked) for row in rows)
+    return [
+        record
+        for record in records
+        if record is not None and record.inst == found.instrument_id and is_about_an_instrument(record)
+    ]
 
 
 def refold(session: Session, agent_id: str, stream: str) -> Iterator[Fault]:
     """Fold a stream again from its stored records and yield every session or position row that differs.
 
-    Needs all records of the stream: one whose ticks were dropped cannot be folded again and is reported as such.
+    Where ticks were dropped and the chain says so (see `folded_upto`) what was kept gives the same sessions; anything
+    else that is missing is a fault.
     """
-    head = session.get_one(UsageStream, (agent_id, stream))
-    rows = session.execute(
-        select(UsageRecordRow.seq, UsageRecordRow.kind, UsageRecordRow.payload)
-        .where(UsageRecordRow.agent_id == agent_id, UsageRecordRow.stream == stream, UsageRecordRow.seq <= head.upto)
-        .order_by(UsageRecordRow.seq)
-        .execution_options(yield_per=1000)
-    )
-    positions: dict[str, Position] = {}
+    key = (agent_id, stream)
+    head = session.get_one(UsageStream, key)
+    folded, unparked = folded_ticks(session, key), unparked_seqs(session, key)
+    again = Refold()
     expected = 1
-    for row in rows:
-        if row.seq != expected:
-            yield Fault("usage_record", f"{agent_id}/{stream}/{expected}", "the record is missing")
+    for row in stored_records(session, key, head.upto):
+        if row.seq != expected and (folded is None or row.seq - 1 > folded.upto):
+            first = expected if folded is None else max(expected, folded.upto + 1)
+            yield Fault("usage_record", f"{agent_id}/{stream}/{first}", "the record is missing")
             return
-        expected += 1
-        record = stored_record(row.kind, row.payload)
-        if record is None or not is_about_an_instrument(record):
-            continue
-        positions[record.inst], effects = fold(positions.get(record.inst), record)
-        for effect in effects:
-            if isinstance(effect, SessionClosed):
-                yield from _compare_session(session, effect)
-    yield from _compare_positions(session, agent_id, stream, positions)
+        expected = row.seq + 1
+        record = understood(row, unparked)
+        if record is not None:
+            again.take(record)
+    for name in sorted(again.closed):
+        yield from _compare_session(session, again.closed[name])
+    yield from _compare_positions(session, agent_id, stream, again.positions)
+
+
+def folded_upto(session: Session, agent_id: str, stream: str) -> int:
+    """Return up to which seq ticks of a stream were folded away, 0 where all records are there."""
+    folded = folded_ticks(session, (agent_id, stream))
+    return 0 if folded is None else folded.upto
 
 
 def _compare_session(session: Session, closed: SessionClosed) -> Iterator[Fault]:

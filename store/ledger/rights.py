@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from store.tables.registry import Agent, Instrument, Metering
@@ -61,18 +60,3 @@ def load_registry(session: Session, agent_ids: Iterable[str], instrument_ids: It
     return Registry(
         {agent: Rights(bool(gone), frozenset(speaks_for[agent])) for agent, gone in revoked.items()}, frozenset(known)
     )
-
-
-def metering_at(session: Session, instrument_id: str, agent_id: str, at: datetime) -> datetime:
-    """Return the start of the metering fact that a session of this agent cites: the one in force at `at`, or the
-    agent's first one where the label lies before it (a clock that was not set). Raises LookupError if it has none."""
-    own = (Metering.instrument_id == instrument_id, Metering.agent_id == agent_id)
-    in_force: datetime | None = session.scalars(
-        select(Metering.effective_at).where(*own, Metering.effective_at <= at).order_by(Metering.effective_at.desc())
-    ).first()
-    if in_force is not None:
-        return in_force
-    first: datetime | None = session.scalars(select(func.min(Metering.effective_at)).where(*own)).first()
-    if first is None:
-        raise LookupError(f"agent {agent_id} has no metering fact for {instrument_id}")
-    return first

@@ -10,11 +10,13 @@ from edge_agents.drivers.trace import TraceDriver
 from edge_agents.outbox import Outbox
 from tests.edge.bench import START, Bench, until
 from tests.edge.counterpart import Counterpart
-from tests.support.brokers import AGENT, GATEWAY, AnyBroker
+from tests.support.brokers import AGENT, GATEWAY, AnyBroker, NatsBroker
 from tests.support.waiting import wait_until
+from wire.client import Publication
 from wire.clock import ManualClock
 from wire.ids import session_id
-from wire.messages import RecordKind, StreamKind
+from wire.messages import Ack, RecordKind, StreamKind, encode
+from wire.topics import Channel, down
 
 A_RUN = [0.0] * 30 + [500.0] * 120 + [0.0] * 100
 
@@ -236,3 +238,27 @@ def test_the_newest_sample_is_shown_while_there_is_a_connection(broker: AnyBroke
         until(agent, lambda: gateway.live, "the live value")
         assert b'"power_w":77.0' in gateway.live[-1]
         agent.stop(20)
+
+
+def test_an_old_acknowledgement_that_comes_late_is_not_taken_for_a_restored_database(
+    nats_broker: NatsBroker, tmp_path: Path
+) -> None:
+    bench = Bench(nats_broker.url_for(AGENT), tmp_path)
+    with Counterpart(nats_broker.url_for(GATEWAY)) as gateway:
+        agent = bench.begin()
+        until(agent, lambda: gateway.births, "the birth")
+        gateway.acks = False
+        bench.pass_time(400)
+        until(agent, lambda: len(gateway.usage()) == 6, "the records")
+        # The agent is busy for longer than the broker waits for its PUBACK, so it delivers again, oldest first.
+        for upto in (3, 6):
+            ack = Ack(stream=agent.truth().usage.stream, upto=upto)
+            assert gateway.client.publish_and_wait(Publication(down(AGENT, Channel.ACK), encode(ack)), 10)
+        events = agent._sender._events
+        wait_until(lambda: sum(getattr(event, "repeated", False) for event in list(events)) >= 2, "the repeats")
+        births, sent = len(gateway.births), len(gateway.order)
+        until(agent, lambda: not events, "all of them to be taken")
+        assert agent.truth().usage.unacknowledged == 0
+        agent.pump()
+        agent.close()
+        assert (len(gateway.births), len(gateway.order)) == (births, sent)

@@ -57,7 +57,7 @@ def test_what_the_gateway_never_accepts_is_repeated_with_patience_and_becomes_a_
             wait_until(lambda n=n: sent(already + 2 + n), "the row again")  # type: ignore[misc]
         now[0] = 1000 + NOT_ACCEPTED_AFTER_S
         [complaint] = sender.pump()
-        assert (complaint.stream, complaint.seq) == (usage.stream, 1)
+        assert (complaint.detail["stream"], complaint.detail["seq"]) == (usage.stream, 1)
         assert sender.pump() == []
         sender.stop(state)
     usage.close()

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
-from store.database import Database
+from store.database import Database, insert_many
+from store.errors import AlreadyThere, StillReferenced
 from store.ledger import check_usage_chain, commit_usage, refold, session_records, stream_marks
 from store.tables.calendar import Due
 from store.tables.usage import (
@@ -205,3 +206,16 @@ def test_any_order_repetition_and_batching_gives_the_same_ledger(database, instr
             assert row.odo_running_last_ms - row.odo_running_first_ms == close.odo.running - open_.odo.running
         assert stream_marks(session, [(writer.agent, writer.stream)])[writer.agent, writer.stream].upto == writer.seq
     check(database, writer)
+
+
+def test_what_the_fast_insert_refuses_is_said_in_the_words_of_the_store(database, instruments):
+    writer = StreamWriter(instruments[0])
+    writer.run(minutes=1)
+    commit(database, writer.arrivals())
+    with database.read() as session:
+        row = session.get_one(UsageRecordRow, (writer.agent, writer.stream, 1))
+        values = {column.name: getattr(row, column.name) for column in UsageRecordRow.__table__.columns}
+    with pytest.raises(AlreadyThere), database.write() as session:
+        insert_many(session, UsageRecordRow, [values])
+    with pytest.raises(StillReferenced), database.write() as session:
+        insert_many(session, UsageRecordRow, [values | {"stream": "no-such-stream"}])

@@ -1,0 +1,261 @@
+"""What `openlab-agent check` looks at on site: credential, broker, meters, clock, disk. Each finding is a sentence.
+
+Runs beside an agent that is in service without disturbing it: another client id, a clean session, nothing published.
+"""
+
+import os
+import shutil
+import socket
+import ssl
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from edge_agents.compose import address_of
+from edge_agents.drivers import build_driver
+from edge_agents.drivers.base import BadDriverSetting, Driver, DriverContext, Quality, Reading
+from edge_agents.drivers.modbus import ModbusDriver
+from edge_agents.drivers.modbus_line import LineDown, NoAnswer
+from edge_agents.drivers.modbus_map import Commissioning
+from edge_agents.settings import AgentSettings, BadConfig, InstrumentSettings
+from edge_agents.teaching import BILLABLE_PERIOD_MS
+from edge_agents.wall import wall_quality
+from wire import topics
+from wire.client import BrokerAddress, BrokerRefused, Delivery, MqttClient
+from wire.clock import Clock
+from wire.errors import WireError
+from wire.messages import ClockQuality, ServerState, decode
+
+BROKER_WAIT_S = 5.0
+STATE_WAIT_S = 1.0
+METER_WAIT_S = 3.0
+
+
+class Grade(StrEnum):
+    """`wrong` must be mended before the agent may be left alone; `warning` should be looked at."""
+
+    OK = "ok"
+    WARNING = "warning"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, how it is, and what that means or what to do."""
+
+    about: str
+    grade: Grade
+    sentence: str
+
+
+def examine(settings: AgentSettings, clock: Clock) -> Iterator[Finding]:
+    """Look at one agent, one finding after the other; takes some seconds."""
+    yield from _credential(settings)
+    yield from _broker(settings)
+    for instrument in settings.instruments:
+        yield from _meter(instrument, clock)
+    yield _wall_clock(clock)
+    yield from _disk(settings)
+
+
+def _credential(settings: AgentSettings) -> Iterator[Finding]:
+    path = settings.credential_file
+    if path is None:
+        if BrokerAddress.parse(settings.broker).password is None:
+            yield Finding("credential", Grade.WARNING, "there is none: set credential_file = ... to a file with it")
+        return
+    try:
+        address_of(settings)
+        open_to = stat.S_IMODE(path.stat().st_mode) & 0o077
+    except (BadConfig, OSError) as error:
+        yield Finding("credential", Grade.WRONG, str(error))
+        return
+    if open_to:
+        yield Finding("credential", Grade.WARNING, f"{path} can be read by others: chmod 600 {path}")
+    else:
+        yield Finding("credential", Grade.OK, f"{path} is there, and for its owner alone")
+
+
+def _broker(settings: AgentSettings) -> Iterator[Finding]:
+    try:
+        address = address_of(settings)
+    except BadConfig:
+        return  # told as the credential's fault
+    where = f"{address.host}:{address.port}"
+    try:
+        with socket.create_connection((address.host, address.port), timeout=BROKER_WAIT_S):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        yield Finding("broker", Grade.WRONG, f"nobody answers at {where} ({reason}): check cable, address, firewall")
+        return
+    states: list[bytes] = []
+    arrived = threading.Event()
+
+    def take(delivery: Delivery) -> None:
+        delivery.ack()
+        if delivery.topic.startswith(f"{topics.ROOT}/srv/"):
+            states.append(delivery.payload)
+            arrived.set()
+
+    client = MqttClient(
+        address,
+        f"{settings.agent}-check-{os.getpid()}",
+        subscriptions=[topics.SERVER_STATES],
+        clean_session=True,
+        on_delivery=take,
+    )
+    try:
+        client.start()
+        client.wait_connected(BROKER_WAIT_S)
+        yield Finding("broker", Grade.OK, f"{where} answers and accepts the credential of {settings.agent}")
+        arrived.wait(STATE_WAIT_S)
+        yield _county(states)
+    except BrokerRefused as error:
+        yield Finding("broker", Grade.WRONG, f"{error}: is this the credential of {settings.agent}?")
+    except (TimeoutError, ssl.SSLError, OSError):
+        hint = (
+            "is it a broker, and does it speak TLS there?" if address.tls else "is it a broker, or does it want mqtts?"
+        )
+        yield Finding("broker", Grade.WRONG, f"something listens at {where} but does not answer: {hint}")
+    finally:
+        client.stop()
+
+
+def _county(states: list[bytes]) -> Finding:
+    online = []
+    for payload in states:
+        try:
+            state = decode(ServerState, payload)
+        except WireError:
+            continue
+        online += [state.gateway] if state.online else []
+    if online:
+        return Finding("county", Grade.OK, f"a gateway is there: {', '.join(sorted(online))}")
+    return Finding("county", Grade.WARNING, "no gateway says that it is there; records are kept here until one does")
+
+
+def _meter(instrument: InstrumentSettings, clock: Clock) -> Iterator[Finding]:
+    about = f"meter {instrument.id}"
+    try:
+        driver = build_driver(
+            instrument.driver, DriverContext(instrument.id, clock, instrument.period_ms, instrument.params)
+        )
+    except BadDriverSetting as error:
+        yield Finding(about, Grade.WRONG, str(error))
+        return
+    try:
+        reading = _first_reading(driver, clock)
+        if reading is None:
+            yield Finding(about, Grade.WRONG, _silence(driver, instrument))
+            return
+        profile = instrument.detector_profile()
+        power = reading.power_w or 0.0
+        reads_as = "running" if power > profile.on_w else "standby" if power > profile.standby_w else "off"
+        energy = "" if reading.energy_wh is None else f", register {reading.energy_wh / 1000:.2f} kWh"
+        yield Finding(about, Grade.OK, f"shows {power:.1f} W{energy}; that reads as {reads_as}")
+        if isinstance(driver, ModbusDriver):
+            yield from _commissioned(about, driver, instrument)
+        if profile.narrow:
+            yield Finding(about, Grade.WARNING, "idle and running lie close together; a vendor interface is better")
+    finally:
+        driver.close()
+    if driver.period_ms > BILLABLE_PERIOD_MS:
+        sentence = f"one reading in {driver.period_ms / 1000:g} s is not billable: use 5 s or less"
+        yield Finding(about, Grade.WRONG, sentence)
+
+
+def _first_reading(driver: Driver, clock: Clock) -> Reading | None:
+    """Ask as the agent would, until there is a good reading or the patience is over."""
+    deadline = time.monotonic() + max(METER_WAIT_S, 2.5 * driver.period_ms / 1000 / clock.speed)
+    due = clock.mono_ms()
+    while time.monotonic() < deadline:
+        if due <= clock.mono_ms():
+            reading = driver.read(due)
+            if reading.quality is Quality.GOOD and reading.power_w is not None:
+                return reading
+            due = driver.next_due(max(due, reading.mono_ms))
+        time.sleep(0.05)
+    return None
+
+
+def _silence(driver: Driver, instrument: InstrumentSettings) -> str:
+    if not isinstance(driver, ModbusDriver):
+        return f"no reading came from the driver {instrument.driver!r}"
+    try:
+        driver.commissioning()
+    except NoAnswer as error:
+        return f"{error}: check unit number, baud rate, parity, and A and B of the line"
+    except LineDown as error:
+        return f"{error}: is the agent running and holding the port (systemctl stop openlab-agent), is it plugged in?"
+    return "it answers now, but not when it was asked before: the line is disturbed"
+
+
+def _commissioned(about: str, driver: ModbusDriver, instrument: InstrumentSettings) -> Iterator[Finding]:
+    try:
+        found = driver.commissioning()
+    except (NoAnswer, LineDown) as error:
+        yield Finding(about, Grade.WRONG, f"the commissioning check could not be made: {error}")
+        return
+    yield _agreement(about, found)
+    ratio = float(instrument.params.get("ct_ratio", 1))
+    if found.ct_set is not None and found.ct_set != ratio:
+        sentence = f"the meter is set to a current ratio of {found.ct_set:g}, the settings say {ratio:g}: which is it?"
+        yield Finding(about, Grade.WARNING, sentence)
+
+
+def _agreement(about: str, found: Commissioning) -> Finding:
+    shown = " / ".join(f"{v:.0f} V {a:.2f} A" for v, a in zip(found.volts, found.amperes, strict=True))
+    both = f"power {found.power_w:.1f} W, sum of V x I x PF {found.computed_w:.1f} W ({shown})"
+    if not found.volts:
+        return Finding(about, Grade.WARNING, "its register map names no voltages: P = sum of V x I x PF is unchecked")
+    if not found.fits:
+        hint = "wrong map, word order, ratio, or a current transformer that is missing or the wrong way round"
+        return Finding(about, Grade.WRONG, f"{both} differ by more than 5 %: {hint}")
+    if found.power_w < -5:
+        return Finding(about, Grade.WRONG, f"{both}: it is negative, a current transformer is the wrong way round")
+    return Finding(about, Grade.OK, f"{both} agree")
+
+
+def _wall_clock(clock: Clock) -> Finding:
+    quality = wall_quality(clock)
+    if quality is ClockQuality.NTP:
+        return Finding("clock", Grade.OK, "is synchronised")
+    if quality is ClockQuality.UNSET:
+        return Finding(
+            "clock", Grade.WRONG, "is not set: records are dated later, but mend it (timedatectl set-ntp true)"
+        )
+    sentence = "is not known to be synchronised (timedatectl set-ntp true); durations are right all the same"
+    return Finding("clock", Grade.WARNING, sentence)
+
+
+def _disk(settings: AgentSettings) -> Iterator[Finding]:
+    # Not made here: whoever runs this may be root, and the agent could not write to a folder of root's.
+    folder = next(path for path in (settings.data_dir, *settings.data_dir.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+        free, used = shutil.disk_usage(folder).free, _size(settings.data_dir)
+    except OSError as error:
+        yield Finding("disk", Grade.WRONG, f"{folder} cannot be written: {error.strerror}")
+        return
+    free_mb = free // 1_000_000
+    if free + used < settings.usage_reserve_bytes:
+        wanted = settings.usage_reserve_bytes // 1_000_000
+        yield Finding("disk", Grade.WRONG, f"{folder}: {free_mb} MB free, less than the {wanted} MB that usage needs")
+    elif free + used < settings.max_spool_bytes:
+        wanted = settings.max_spool_bytes // 1_000_000
+        yield Finding("disk", Grade.WARNING, f"{folder}: {free_mb} MB free, less than the {wanted} MB it may grow to")
+    else:
+        yield Finding("disk", Grade.OK, f"{folder} can be written, {free_mb} MB free")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder.is_dir() else 0

@@ -1,0 +1,149 @@
+"""One stream's window on its way to the gateway: what was sent, what is repeated, what was asked for again.
+
+Used by the sender, on the agent's stepping thread. Knows the spool and no connection; times are the machine's own.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edge_agents.outbox import AckOutcome, Outbox, Row
+from wire.commands import not_kept_record
+from wire.messages import Ack, StreamKind, encode
+from wire.topics import Channel
+
+WINDOW = 100
+RESEND_AFTER_S = 30.0
+RESEND_AT_MOST_EVERY_S = 300.0
+NOT_ACCEPTED_AFTER_S = 300.0
+HOLE_RESEND_AFTER_S = 2.0
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay will bring: how many rows as they are, and the ranges that are no longer kept."""
+
+    kept: int
+    gone: tuple[tuple[int, int], ...]
+
+
+@dataclass
+class _Flight:
+    """A row on its way. `first` is when it was first sent since a gateway was last known to be there."""
+
+    first: float
+    sent: float
+    due: float
+    tries: int
+
+
+class Lane:
+    """One stream's window: which rows were sent and not acknowledged, and when to send them again."""
+
+    def __init__(self, outbox: Outbox, channel: Channel) -> None:
+        self.outbox = outbox
+        self.channel = channel
+        self.cursor = outbox.upto
+        self.flights: dict[int, _Flight] = {}
+        self.complained = False
+        self.doubted = False
+        self._asked: deque[tuple[int, int]] = deque()
+        self._gone: set[int] = set()
+
+    def rewind(self) -> None:
+        """Start again from the first row that is not acknowledged. What was asked for will be asked again."""
+        self.cursor = self.outbox.upto
+        self.flights.clear()
+        self._asked.clear()
+        self._gone.clear()
+
+    def replay(self, ranges: Sequence[tuple[int, int]]) -> Replay:
+        """Take up a wish to send rows again, also those that were acknowledged.
+
+        Of usage every number is answered: with the row, or with the record that stands for one nobody has any more.
+        """
+        first_kept, asked, gone = self.outbox.first_kept, [], []
+        for first, last in ranges:
+            # What lies above the cursor has not been sent yet and will be.
+            last = min(last, self.cursor)
+            if first > last:
+                continue
+            asked.append((first, last))
+            if first < first_kept:
+                gone.append((first, min(last, first_kept - 1)))
+        self._asked = deque(asked)
+        wanted = sum(last - first + 1 for first, last in asked)
+        return Replay(wanted - sum(last - first + 1 for first, last in gone), tuple(gone))
+
+    def acknowledged(self, ack: Ack, now: float, now_ms: int) -> AckOutcome:
+        before = self.outbox.upto
+        outcome = self.outbox.acknowledge(ack, now_ms)
+        self.doubted = self.doubted and outcome is not AckOutcome.TAKEN
+        if outcome is AckOutcome.REWOUND:
+            self.rewind()
+        elif outcome is AckOutcome.TAKEN:
+            self.flights = {seq: f for seq, f in self.flights.items() if not self.outbox.is_acknowledged(seq)}
+            self._gone &= self.flights.keys()
+            self.cursor = max(self.cursor, self.outbox.upto)
+            for start, end in ack.holes:
+                for seq in range(max(start, self.outbox.first_kept), min(end, self.cursor, start + WINDOW) + 1):
+                    # Asked for again. Not at once: it may be what we sent a moment ago.
+                    flight = self.flights.setdefault(seq, _Flight(now, now, now, 0))
+                    flight.due = min(flight.due, flight.sent + HOLE_RESEND_AFTER_S)
+            if self.outbox.upto > before:
+                self.complained = False
+        return outcome
+
+    def due(self, now: float) -> Iterator[Row]:
+        """Rows to send now: those to be repeated first, then new ones as far as the window allows."""
+        for seq in sorted(seq for seq, flight in self.flights.items() if flight.due <= now):
+            row = self.outbox.row(seq) or (self._stand_in(seq) if seq in self._gone else None)
+            if row is None:
+                del self.flights[seq]
+            else:
+                yield row
+        yield from self._asked_for(now)
+        room = WINDOW - len(self.flights)
+        if room > 0 and self.cursor < self.outbox.last_seq:
+            for row in self.outbox.rows(self.cursor, room):
+                if self.outbox.is_acknowledged(row.seq):
+                    self.cursor = row.seq
+                else:
+                    yield row
+
+    def _asked_for(self, now: float) -> Iterator[Row]:
+        while self._asked and len(self.flights) < WINDOW:
+            seq, last = self._asked.popleft()
+            if seq < last:
+                self._asked.appendleft((seq + 1, last))
+            row = self.outbox.row(seq)
+            if row is None and self.outbox.kind is StreamKind.USAGE:
+                row = self._stand_in(seq)
+                self._gone.add(seq)
+            if row is not None and seq not in self.flights:
+                self.flights[seq] = _Flight(now, now, now, 0)
+                yield row
+
+    def _stand_in(self, seq: int) -> Row:
+        record = not_kept_record(self.outbox.stream, seq)
+        return Row(seq, record.inst, encode(record))
+
+    def sent(self, seq: int, now: float) -> None:
+        flight = self.flights.get(seq)
+        if flight is None:
+            self.flights[seq] = _Flight(now, now, now + RESEND_AFTER_S, 1)
+            self.cursor = max(self.cursor, seq)
+        else:
+            flight.tries += 1
+            flight.sent = now
+            flight.due = now + min(RESEND_AFTER_S * 2 ** (flight.tries - 1), RESEND_AT_MOST_EVERY_S)
+
+    def not_accepted(self, now: float) -> int | None:
+        """The first row that was sent again and again in vain; told once until something is acknowledged."""
+        if self.complained:
+            return None
+        late = [seq for seq, flight in self.flights.items() if now - flight.first >= NOT_ACCEPTED_AFTER_S]
+        if not late:
+            return None
+        self.complained = True
+        return min(late)

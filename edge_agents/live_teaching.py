@@ -1,0 +1,93 @@
+"""Teaching a running agent: readings are kept while somebody watches and says what the instrument does.
+
+Marks come as commands (start, stop, learn, cancel). The recording lives in memory only: whoever teaches stands beside
+the instrument, and after a restart begins again. Learning runs on a thread of its own, because readings do not wait.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from edge_agents.commands import Refusal
+from edge_agents.records import Sample
+from edge_agents.teaching import Label, LabelState, Teaching, teach
+from wire.commands import TeachArgs
+
+MAX_SAMPLES = 100_000
+MAX_LABELS = 500
+
+
+@dataclass
+class _Recording:
+    samples: list[tuple[int, float]] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    open: tuple[int, LabelState] | None = None
+
+    def close(self, at_ms: int) -> None:
+        if self.open is not None and at_ms > self.open[0]:
+            self.labels.append(Label(self.open[0], at_ms, self.open[1]))
+        self.open = None
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What a mark came to: the seconds recorded and how many intervals are labelled so far."""
+
+    recorded_s: int
+    labels: int
+
+
+class LiveTeaching:
+    """Recordings of the instruments of one agent, by instrument. One thread."""
+
+    def __init__(self) -> None:
+        self._recordings: dict[str, _Recording] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def saw(self, inst: str, sample: Sample) -> None:
+        """Take a good reading; kept only while that instrument is being taught."""
+        recording = self._recordings.get(inst)
+        if recording is None or (recording.samples and sample.mono_ms <= recording.samples[-1][0]):
+            return
+        if len(recording.samples) < MAX_SAMPLES:
+            recording.samples.append((sample.mono_ms, sample.power_w))
+
+    def mark(self, wanted: TeachArgs, now_ms: int) -> Noted | Refusal:
+        """Take a mark other than `learn`. `now_ms` is monotonic. A start ends the interval before it."""
+        if wanted.mark == "cancel":
+            gone = self._recordings.pop(wanted.inst, None)
+            return Noted(0, 0) if gone is not None else _nothing(wanted.inst)
+        if wanted.mark == "start":
+            recording = self._recordings.setdefault(wanted.inst, _Recording())
+            recording.close(now_ms)
+            if len(recording.samples) >= MAX_SAMPLES or len(recording.labels) >= MAX_LABELS:
+                return Refusal("recording_full", "the recording is as long as it may be: learn or cancel")
+            recording.open = (now_ms, LabelState(wanted.state or ""))
+        else:
+            found = self._recordings.get(wanted.inst)
+            if found is None or found.open is None:
+                return Refusal("nothing_started", f"no interval of {wanted.inst} was started")
+            found.close(now_ms)
+            recording = found
+        first = recording.samples[0][0] if recording.samples else now_ms
+        return Noted((now_ms - first) // 1000, len(recording.labels))
+
+    def learn(self, inst: str, now_ms: int) -> "Future[Teaching] | Refusal":
+        """Begin to learn from what was recorded; the recording ends. The future may raise CannotTeach."""
+        recording = self._recordings.pop(inst, None)
+        if recording is None:
+            return _nothing(inst)
+        recording.close(now_ms)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="teach")
+        return self._pool.submit(teach, recording.samples, recording.labels)
+
+    def close(self) -> None:
+        """Forget everything; a lesson that is being learnt ends by itself, unheard."""
+        self._recordings.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+def _nothing(inst: str) -> Refusal:
+    return Refusal("nothing_started", f"{inst} is not being taught")

@@ -1,0 +1,63 @@
+"""kill -9 of an agent, at random and at each step: nothing is lost or doubled, the time it was away is unknown."""
+
+import random
+
+import pytest
+
+from tests.faults.conftest import MakeSite
+from tests.faults.site import Site
+from tests.support.usage import NINE
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_agent_killed_at_random_times_loses_only_the_time_it_was_away(site: Site, seed: int) -> None:
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    site.start_all()
+    for _ in range(4):
+        site.await_records(chance.randint(1, 25), timeout_s=20)
+        for agent in site.agents:
+            site.kill(agent)
+            site.start_agent(agent)
+    verdict = site.finish(explain=True)
+    verdict.assert_exact()
+    assert len(verdict.holes) <= 4 * len(site.agents)
+    assert all("inferred" in hole.flags for hole in verdict.holes)
+    # Every hole is one start of a process (a minute and a half of accelerated time) with its last checkpoint.
+    assert verdict.holes[0].to_ms - verdict.holes[0].from_ms < 8 * 1000 * site.speed
+
+
+@pytest.mark.parametrize("point", ["read", "spooled", "sent"])
+def test_an_agent_killed_at_a_step_goes_on_as_the_same_session(site: Site, point: str) -> None:
+    site.start_gateway()
+    agent, *others = site.agents
+    for other in others:
+        site.start_agent(other)
+    for passing in (1, 3, 8, 13):
+        process = site.start_agent(agent, die=f"{point}:{passing}")
+        assert process.wait(20) == -9, process.said()
+    site.start_agent(agent)
+    verdict = site.finish()
+    verdict.assert_exact()
+    assert verdict.streams == len(site.agents)
+    assert verdict.running_ms + verdict.unknown_ms > 0
+
+
+def test_an_agent_killed_while_it_prunes_goes_on(make_site: MakeSite) -> None:
+    site = make_site(agents=1, speed=1200, tick_ms=60_000)
+    [agent] = site.agents
+    site.start_gateway()
+    site.start_agent(agent)
+    # What is acknowledged is dated once an hour.
+    site.await_records(100)
+    site.running[agent].ask_to_end()
+    site.running[agent].wait(30)
+    # Eight days later, on a machine that was booted again, what was acknowledged may go.
+    site.begin_clock(NINE + 8 * 24 * 3_600_000)
+    process = site.start_agent(agent, die="pruned:1")
+    assert process.wait(20) == -9, process.said()
+    site.start_agent(agent)
+    verdict = site.finish(plans=False)
+    verdict.assert_exact()
+    assert verdict.streams == 1
+    assert verdict.holes[0].detail["by"] == "wall"

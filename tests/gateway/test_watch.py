@@ -1,0 +1,157 @@
+"""What should not be becomes an alert with an owner, once, and is cleared by the system when it has gone."""
+
+import dataclasses
+
+import pytest
+from sqlalchemy import select
+
+from gateway.skew import Skews
+from gateway.watch import CALM_AFTER, Watch
+from store.alerts import raise_alert
+from store.database import Database
+from store.ledger import commit_usage
+from store.liveness import Heard, note_heard
+from store.tables.usage import AgentStatus, Alert
+from tests.support.usage import StreamWriter
+from wire.clock import ManualClock
+from wire.messages import PowerState
+
+
+def open_alerts(database: Database) -> list[tuple[str, str, str]]:
+    with database.read() as session:
+        rows = session.scalars(select(Alert).where(Alert.open_slot == 1).order_by(Alert.rule, Alert.subject))
+        return [(row.rule, row.subject, row.owner) for row in rows]
+
+
+def hear(database: Database, clock: ManualClock, agent: str, *, online: bool = True, skew_ms: int = 0) -> None:
+    with database.write() as session:
+        note_heard(session, Heard(agent, online, clock.now_ms(), "b1", "test", 0, 0, skew_ms))
+
+
+@pytest.fixture
+def skews() -> Skews:
+    return Skews()
+
+
+@pytest.fixture
+def watch(database: Database, clock: ManualClock, skews: Skews) -> Watch:
+    return Watch(database, clock, skews.known)
+
+
+def test_an_agent_that_stays_away_beyond_the_grace_is_told_once_and_taken_back_when_it_returns(
+    watch, database, clock, instruments
+):
+    agent = f"a-{instruments[0]}"
+    hear(database, clock, agent)
+    clock.advance(60_000)
+    hear(database, clock, agent, online=False)
+    clock.advance(19_000)
+    assert watch.look() == (0, 0)
+    clock.advance(1_000)
+    assert watch.look() == (1, 0)
+    assert watch.look() == (0, 0)
+    assert open_alerts(database) == [("agent_offline", agent, "h01")]
+    hear(database, clock, agent)
+    assert watch.look() == (0, 1)
+    with database.read() as session:
+        [alert] = session.scalars(select(Alert))
+        assert (alert.open_slot, alert.done_by, alert.times) == (None, "system", 1)
+    hear(database, clock, agent, online=False)
+    clock.advance(20_000)
+    assert watch.look() == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("skew_ms", "rule"), [(5_000, None), (5_001, "clock_skew"), (-5_001, "clock_skew"), (60_001, "clock_wrong")]
+)
+def test_a_clock_that_is_off_is_told_by_how_much_it_is_off(watch, database, clock, instruments, skew_ms, rule):
+    agent = f"a-{instruments[0]}"
+    hear(database, clock, agent, skew_ms=skew_ms)
+    watch.look()
+    assert [alert[0] for alert in open_alerts(database)] == ([rule] if rule else [])
+    hear(database, clock, agent, skew_ms=0)
+    watch.look()
+    assert open_alerts(database) == []
+
+
+def test_records_that_are_all_equally_late_tell_of_a_clock_and_a_backlog_does_not(
+    watch, database, clock, instruments, skews
+):
+    agent = f"a-{instruments[0]}"
+    hear(database, clock, agent)
+    for late_ms in (3_600_000, 3_540_000, 3_480_000):
+        skews.note(agent, late_ms)
+    assert watch.look() == (0, 0)
+    for late_ms in (90_100, 90_050, 91_000):
+        skews.note(agent, late_ms)
+    assert watch.look() == (1, 0)
+    assert open_alerts(database) == [("clock_wrong", agent, "h01")]
+    with database.read() as session:
+        assert session.get_one(AgentStatus, agent).skew_ms == 90_100
+
+
+def test_a_hole_that_stays_for_a_minute_is_told_and_cleared_when_it_is_filled(watch, database, clock, instruments):
+    writer = StreamWriter(instruments[0])
+    writer.run(minutes=10)
+    arrivals = writer.arrivals()
+    missing = arrivals.pop(3)
+    hear(database, clock, writer.agent)
+    with database.write() as session:
+        commit_usage(session, arrivals, clock.now_ms(), "test")
+    assert watch.look() == (0, 0)
+    clock.advance(60_000)
+    assert watch.look() == (1, 0)
+    assert open_alerts(database) == [("usage_gap", f"{writer.agent}/{writer.stream}", "h01")]
+    with database.write() as session:
+        commit_usage(session, [missing], clock.now_ms(), "test")
+    assert watch.look() == (0, 1)
+
+
+def test_a_silent_sensor_is_told_while_its_agent_is_there(watch, database, clock, instruments):
+    writer = StreamWriter(instruments[0])
+    writer.tick(PowerState.OFF, 60)
+    writer.gap(60)
+    hear(database, clock, writer.agent)
+    with database.write() as session:
+        commit_usage(session, writer.arrivals(), clock.now_ms(), "test")
+    watch.look()
+    assert open_alerts(database) == [("sensor_silent", instruments[0], "h01")]
+    writer.tick(PowerState.OFF, 60)
+    with database.write() as session:
+        commit_usage(session, writer.arrivals()[-1:], clock.now_ms(), "test")
+    watch.look()
+    assert open_alerts(database) == []
+
+
+def test_a_conflict_belongs_to_the_host_and_waits_for_a_person(watch, database, clock, instruments):
+    writer = StreamWriter(instruments[0])
+    writer.tick(PowerState.OFF, 60)
+    [arrival] = writer.arrivals()
+    with database.write() as session:
+        commit_usage(session, [arrival], clock.now_ms(), "test")
+        commit_usage(session, [dataclasses.replace(arrival, payload=b"other")], clock.now_ms(), "test")
+    clock.advance(10**9)
+    watch.look()
+    assert open_alerts(database) == [("usage_conflict", writer.agent, "h01")]
+
+
+def test_two_machines_under_one_name_are_forgotten_an_hour_after_they_were_last_heard(
+    watch, database, clock, instruments
+):
+    agent = f"a-{instruments[0]}"
+    with database.write() as session:
+        raise_alert(session, "duplicate_identity", agent, "boots a and b speak in turn", clock.now_ms())
+    hour_ms = int(CALM_AFTER.total_seconds() * 1000)
+    clock.advance(hour_ms)
+    assert watch.look() == (0, 0)
+    clock.advance(1_000)
+    assert watch.look() == (0, 1)
+
+
+def test_any_number_of_gateways_may_look_at_once(database, clock, instruments, skews):
+    agent = f"a-{instruments[0]}"
+    hear(database, clock, agent, online=False)
+    clock.advance(20_000)
+    looks = [Watch(database, clock, skews.known) for _ in range(3)]
+    assert [each.look() for each in looks] == [(1, 0), (0, 0), (0, 0)]
+    assert len(open_alerts(database)) == 1
