@@ -5,19 +5,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Test processes. Most tests wait for brokers and databases, not for a core.
+WORKERS ?= 3
+SEED ?= 1
+MINUTES ?= 10
 CODE := wire store gateway api edge_agents dashboards benchmarks tests
 # Only what is there: a folder may come later than this file.
 CODE := $(wildcard $(CODE))
 # Exact versions, nothing resolved and nothing built in isolation: what the lock does not name is not installed.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: demo test test-slow check lint format bench lock clean
+.PHONY: demo test test-slow check lint format bench torture lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/openlab demo $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow $(ARGS)
@@ -36,8 +40,13 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for file in benchmarks/[a-z]*.py; do \
-		name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; \
+		name=$$(basename $$file .py); [ $$name = torture ] && continue; echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; \
 	done
+
+# Kills agents, gateways, broker and database at random, then compares every second: make torture SEED=2 MINUTES=10
+# On PostgreSQL or Mosquitto: make torture ARGS="--database postgresql --broker mosquitto"
+torture: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.torture --seed $(SEED) --minutes $(MINUTES) $(ARGS)
 
 # The stamps are newer than what they were made from, so nothing is installed twice.
 $(VENV)/.created:
@@ -61,7 +70,7 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.created
 lock:
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet ".[demo,influx,postgres,grafana]" hatchling==1.33.0 editables
+	build/lock/bin/python -m pip install --quiet ".[demo,edge,influx,postgres,grafana]" hatchling==1.33.0 editables
 	build/lock/bin/python -m pip freeze --exclude openlab > build/lock/runtime.txt
 	build/lock/bin/python -m pip install --quiet -c build/lock/runtime.txt ".[dev]"
 	build/lock/bin/python -m pip freeze --exclude openlab > build/lock/dev.txt

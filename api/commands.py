@@ -19,14 +19,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.app import close_parts, create_app, open_parts
 from api.charging.commands import close_month, explain
+from api.charging.tariff_commands import tariff_diff
 from api.command_line import open_ledger, usable
+from api.doctor.commands import doctor, expire, quarantine
 from api.embedded.commands import demo
 from api.errors import Refused
 from api.exports.commands import app as export
 from api.health import why_not_ready
+from api.registry.commands import agents
 from api.rewards.commands import app as rewards
 from api.seeding import Seeded, load_registry
 from api.settings import BadSettings, load_settings
+from api.simulation.commands import simulate_year_command
 from api.verify.commands import app as verify
 from api.worker import Worker
 from store.database import open_database
@@ -192,6 +196,12 @@ def _first_line(error: Exception) -> str:
 app.command()(demo)
 app.command()(close_month)
 app.command()(explain)
+app.command()(tariff_diff)
+app.add_typer(agents, name="agents")
 app.add_typer(rewards, name="rewards")
 app.add_typer(export, name="export")
 app.add_typer(verify, name="verify")
+app.command()(doctor)
+app.command()(expire)
+app.add_typer(quarantine, name="quarantine")
+app.command("simulate-year")(simulate_year_command)

@@ -71,7 +71,7 @@ class Worker:
     ) -> None:
         self._database, self._clock, self._poll_s = database, clock, poll_s
         self._actor = system_actor(name)
-        self._handlers = dict(handlers if handlers is not None else _handlers(series))
+        self._handlers = dict(handlers if handlers is not None else due_handlers(series))
         self.metrics = WorkerMetrics()
 
     def run(self, until: threading.Event) -> None:
@@ -162,7 +162,9 @@ class Worker:
         _log.error("failed; tried again later", kind=key.kind.value, subject=key.subject_id, exc_info=error)
 
 
-def _handlers(series: SeriesStore) -> dict[DueKind, Handler]:
+def due_handlers(series: SeriesStore) -> dict[DueKind, Handler]:
+    """Return what is done for each kind of due row: the worker's own work, also for who does it in larger steps."""
+
     def charge(work: Work, booking_id: str) -> datetime | None:
         outcome = charge_booking(work, booking_id, series)
         # A booking that is not done yet leaves this work anew when it is completed.

@@ -42,8 +42,11 @@ def append_audit_event(
 
     Raises TypeError for floats (see store.canonical). Commits nothing: it belongs to the caller's transaction.
     """
-    insert_if_absent(session, ChainHead, {"chain_id": chain_id, "seq": 0, "hash": GENESIS})
-    head = session.execute(select(ChainHead).where(ChainHead.chain_id == chain_id).with_for_update()).scalar_one()
+    take_head = select(ChainHead).where(ChainHead.chain_id == chain_id).with_for_update()
+    head = session.execute(take_head).scalar_one_or_none()
+    if head is None:  # once a chain; asking first saves every other event a statement
+        insert_if_absent(session, ChainHead, {"chain_id": chain_id, "seq": 0, "hash": GENESIS})
+        head = session.execute(take_head).scalar_one()
     seq = head.seq + 1
     body = canonical_json(
         {

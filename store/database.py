@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
@@ -19,10 +19,8 @@ from sqlalchemy import (
     Connection,
     Engine,
     MetaData,
-    Table,
     create_engine,
     event,
-    insert,
     make_url,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -222,24 +220,30 @@ def _translate_postgresql(error: DBAPIError) -> StoreError | None:
     return None
 
 
+def _plain_rows(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
+    columns = [(name, table.__table__.c[name].type.bind_processor(connection.dialect)) for name in rows[0]]
+    for row in rows:
+        yield tuple(row[name] if convert is None else convert(row[name]) for name, convert in columns)
+
+
 def _insert_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    session.connection().execute(insert(cast(Table, table.__table__)), list(rows))
+    marks = ", ".join("?" for _ in rows[0])
+    statement = f"INSERT INTO {table.__tablename__} ({', '.join(rows[0])}) VALUES ({marks})"
+    connection = session.connection()
+    connection.exec_driver_sql(statement, list(_plain_rows(connection, table, rows)))
 
 
 def _copy_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    statement = f"COPY {table.__tablename__} ({', '.join(rows[0])}) FROM STDIN"
     connection = session.connection()
-    dialect = connection.dialect
-    columns = [(name, table.__table__.c[name].type.bind_processor(dialect)) for name in rows[0]]
-    names = ", ".join(dialect.identifier_preparer.quote(name) for name, _ in columns)
-    statement = f"COPY {table.__tablename__} ({names}) FROM STDIN"
     driver: Any = connection.connection.driver_connection
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row([row[name] if convert is None else convert(row[name]) for name, convert in columns])
+            for row in _plain_rows(connection, table, rows):
+                copy.write_row(row)
     except driver.Error as error:
         base = type(driver).Error
-        raise DBAPIError.instance(statement, None, error, base, dialect=dialect) from error
+        raise DBAPIError.instance(statement, None, error, base, dialect=connection.dialect) from error
 
 
 _INSERTS_MANY = {"sqlite": _insert_rows, "postgresql": _copy_rows}

@@ -11,7 +11,7 @@ from sqlalchemy import func, or_, select
 from api.booking import repository
 from api.booking.due import ensure_due
 from api.booking.states import BookingAction
-from api.booking.steps import graces_of, take_step
+from api.booking.steps import StepInput, graces_of, take_step
 from api.charging.anomalies import raise_anomaly
 from api.work import Work
 from store.tables.calendar import Booking, BookingMode, BookingState, Due, DueKind
@@ -66,7 +66,8 @@ def complete_booking(work: Work, booking_id: str) -> datetime | None:
             blocks_reward=False,
         )
     if state is BookingState.CONFIRMED:
-        take_step(work, booking, BookingAction.MISS)
+        # What the meter cannot witness is a no-show without a fee.
+        take_step(work, booking, BookingAction.MISS, StepInput(reason=missing))
         return None
     if self_operated:
         take_step(work, booking, BookingAction.COMPLETE)

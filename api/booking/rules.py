@@ -24,7 +24,10 @@ NO_CERTIFICATE = "no_valid_certificate"
 
 @dataclass(frozen=True)
 class BookingRequest:
-    """What somebody asks for. In samples mode the slot is the time expected on the instrument: it holds nothing."""
+    """What somebody asks for. In samples mode the slot is the time expected on the instrument: it holds nothing.
+
+    `rush` and `options` are codes of the price list.
+    """
 
     instrument_id: str
     mode: BookingMode
@@ -33,6 +36,8 @@ class BookingRequest:
     purpose: UsePurpose = UsePurpose.CUSTOMER
     payer_org: str | None = None
     note: str = ""
+    rush: str = ""
+    options: tuple[str, ...] = ()
 
 
 def times(slot: Interval) -> dict[str, str]:
@@ -155,7 +160,7 @@ def check_slot(slot: Interval, instrument: Instrument, now: datetime) -> None:
 
 
 def check_quantity(request: BookingRequest) -> None:
-    """Raise 422 for a sample order without samples, or a negative quantity."""
+    """Raise 422 for a sample order without samples, a negative quantity, or an option ordered twice."""
     least = 1 if request.mode is BookingMode.SAMPLES else 0
     if request.quantity < least:
         raise invalid(
@@ -165,6 +170,8 @@ def check_quantity(request: BookingRequest) -> None:
             field="quantity",
             least=least,
         )
+    if len(set(request.options)) != len(request.options):
+        raise invalid("option_twice", "每项附加服务只能选一次。", "Each option is ordered once.", field="options")
 
 
 def occupied(slot: Interval, instrument: Instrument) -> Interval:

@@ -32,6 +32,11 @@ class BookingAsked(Question):
     purpose: UsePurpose = UsePurpose.CUSTOMER
     payer_org: Id | None = Field(None, description="Only for a lab manager who books on a customer's behalf")
     note: Text = ""
+    rush: Annotated[str, Field(max_length=30, description="A rush level of the price list, by its code")] = ""
+    options: Annotated[
+        tuple[Annotated[str, Field(max_length=30)], ...],
+        Field(max_length=50, description="Options of the price list, by their codes"),
+    ] = ()
 
     def request(self) -> BookingRequest:
         """Return it as the service takes it."""
@@ -43,6 +48,8 @@ class BookingAsked(Question):
             self.purpose,
             self.payer_org,
             self.note,
+            self.rush,
+            self.options,
         )
 
 
@@ -99,7 +106,10 @@ class PriceLine(Answer):
 
 
 class QuoteAnswer(Answer):
-    """What a booking will cost if exactly the booked slot is used. VAT is included in every amount."""
+    """What a booking will cost if exactly the booked slot is used. VAT is included in every amount.
+
+    `list_fen`: the same by the list; `saving_fen`: how much less than that it is.
+    """
 
     instrument_id: str
     payer_org: str
@@ -110,6 +120,8 @@ class QuoteAnswer(Answer):
     total_fen: Fen
     net_fen: Fen
     vat_fen: Fen
+    list_fen: Fen
+    saving_fen: Fen
     sha256: str
     warnings: list[str]
 
@@ -126,6 +138,8 @@ class QuoteAnswer(Answer):
             total_fen=offer.rated.total_fen,
             net_fen=offer.rated.net_fen,
             vat_fen=offer.rated.vat_fen,
+            list_fen=offer.rated.list_fen,
+            saving_fen=offer.rated.saving_fen,
             sha256=offer.sha256,
             warnings=list(offer.warnings),
         )

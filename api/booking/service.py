@@ -13,7 +13,8 @@ from api.booking.slots import Interval
 from api.booking.states import BookingAction
 from api.booking.steps import take_step
 from api.charging.documents import quote_document
-from api.charging.rating import CURRENT_CALC_VERSION, Rated, RatingInput, rate
+from api.charging.inputs import check_ordered
+from api.charging.rating import CURRENT_CALC_VERSION, Asked, Rated, RatingInput, quote_input, rate
 from api.charging.tariff_body import TariffBody, UserCategory
 from api.charging.tariffs import tariff_in_force
 from api.errors import invalid
@@ -129,6 +130,7 @@ def _offer(work: Work, request: BookingRequest, instrument: Instrument) -> Offer
     tariff = tariff_in_force(work.session, instrument.instrument_id, work.now)
     category = category_of(work, owner, payer)
     given = _input(tariff.body, category, request)
+    check_ordered(tariff.body, given.asked)
     rated = rate(given, CURRENT_CALC_VERSION)
     document = quote_document(given, rated, CURRENT_CALC_VERSION)
     certified = repository.has_certificate(work.session, instrument.instrument_id, request.slot)
@@ -146,8 +148,11 @@ def _offer(work: Work, request: BookingRequest, instrument: Instrument) -> Offer
 
 
 def _input(tariff: TariffBody, category: UserCategory, request: BookingRequest) -> RatingInput:
-    slot_ms = to_ms(request.slot.to_at) - to_ms(request.slot.from_at)
-    return RatingInput(tariff, category, request.mode, slot_ms, slot_ms, request.quantity)
+    start = to_ms(request.slot.from_at)
+    asked = Asked(request.rush, request.options)
+    return quote_input(
+        tariff, category, request.mode, start, to_ms(request.slot.to_at) - start, request.quantity, asked
+    )
 
 
 def _asked(booking: Booking) -> dict[str, str | int]:

@@ -16,6 +16,7 @@ from api.booking.slots import Interval
 from api.booking.states import BookingAction, Party, next_state, possible_actions
 from api.charging.access import is_system
 from api.charging.closing import close_if_settled
+from api.charging.fees import charge_cancellation, charge_no_show, void_no_show
 from api.charging.tariffs import pinned_tariff
 from api.errors import Refused, conflict, invalid, stale
 from api.schemas import rfc3339
@@ -152,7 +153,19 @@ def _cancel(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
             "The slot has begun; ask the lab manager to cancel it.",
             slot_from=rfc3339(booking.slot_from),
         )
-    return _release(work, booking, said)
+    told = _release(work, booking, said)
+    # Who cancels for the host, or because of an outage, charges nothing; nor was an unconfirmed request a promise.
+    if only_customer and booking.calendar_row_id is not None and booking.state == BookingState.CONFIRMED.value:
+        told |= charge_cancellation(work, booking)
+    return told
+
+
+def _miss(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    return charge_no_show(work, booking, said.reason.strip())
+
+
+def _use_found(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    return void_no_show(work, booking) if booking.state == BookingState.NO_SHOW.value else {}
 
 
 def _check_in(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
@@ -237,6 +250,8 @@ _EFFECTS: dict[BookingAction, _Effect] = {
     BookingAction.REJECT: _release,
     BookingAction.EXPIRE: _release,
     BookingAction.CANCEL: _cancel,
+    BookingAction.MISS: _miss,
+    BookingAction.USE_FOUND: _use_found,
     BookingAction.CHECK_IN: _check_in,
     BookingAction.CHECK_OUT: _check_out,
     BookingAction.RECEIVE: _receive,

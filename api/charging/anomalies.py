@@ -7,6 +7,7 @@ reward, whatever else holds. Never edited: a decision is a row of its own, made 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.charging.flags import CERTIFICATE_EXPIRED, COVERAGE_BELOW_95, FEE_WITHOUT_SESSION
 from api.errors import conflict, invalid, not_found
 from api.work import Work
 from store.canonical import sha256_hex
@@ -14,10 +15,17 @@ from store.tables.accounts import Role
 from store.tables.audit import Anomaly, AnomalyDecision, Verdict
 from store.upsert import insert_if_absent
 
+__all__ = [
+    "CERTIFICATE_EXPIRED",
+    "COVERAGE_BELOW_95",
+    "FEE_WITHOUT_SESSION",
+    "anomalies_of",
+    "decide_anomaly",
+    "find_anomaly",
+    "raise_anomaly",
+]
+
 RULE_VERSION = "1"
-COVERAGE_BELOW_95 = "coverage_below_95"
-CERTIFICATE_EXPIRED = "certificate_expired"
-FEE_WITHOUT_SESSION = "fee_without_session"
 
 
 def raise_anomaly(

@@ -148,17 +148,6 @@ def find_correction(work: Work, correction_id: str) -> Correction:
     return correction
 
 
-def corrections_of(session: Session, charge_id: str) -> list[tuple[Correction, CorrectionDecision | None]]:
-    """Return every correction proposed for a charge with the decision on it, in the order of proposal."""
-    rows = session.execute(
-        select(Correction, CorrectionDecision)
-        .outerjoin(CorrectionDecision, CorrectionDecision.correction_id == Correction.correction_id)
-        .where(Correction.charge_id == charge_id)
-        .order_by(Correction.correction_no)
-    )
-    return [(row[0], row[1]) for row in rows]
-
-
 def correction_document(correction: Correction) -> bytes:
     """Return the bytes whose hash the second person approves."""
     names = ("correction_id", "charge_id", "dispute_id", "kind", "session_id", "metered_before_ms", "metered_after_ms")

@@ -20,7 +20,7 @@ from api.work import Work
 from store.tables.accounts import Role
 from store.tables.audit import AnomalyDecision, Verdict
 from store.tables.charging import Charge, ChargeLine, Statement, StatementLine
-from store.tables.disputes import Dispute, DisputeEnd, DisputeOutcome
+from store.tables.disputes import Correction, CorrectionDecision, Dispute, DisputeEnd, DisputeOutcome
 from store.upsert import insert_if_absent
 from wire.ids import new_ulid
 
@@ -163,6 +163,17 @@ def disputes_of(session: Session, charge_id: str) -> list[tuple[Dispute, Dispute
         .outerjoin(DisputeEnd, DisputeEnd.dispute_id == Dispute.dispute_id)
         .where(Dispute.charge_id == charge_id)
         .order_by(Dispute.dispute_no)
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def corrections_of(session: Session, charge_id: str) -> list[tuple[Correction, CorrectionDecision | None]]:
+    """Return every correction proposed for a charge with the decision on it, in the order of proposal."""
+    rows = session.execute(
+        select(Correction, CorrectionDecision)
+        .outerjoin(CorrectionDecision, CorrectionDecision.correction_id == Correction.correction_id)
+        .where(Correction.charge_id == charge_id)
+        .order_by(Correction.correction_no)
     )
     return [(row[0], row[1]) for row in rows]
 

@@ -66,7 +66,7 @@ _LINE_FIELDS = ("line_no", "component", "item_code", "quantity", "per_quantity",
 def input_document(given: RatingInput) -> bytes:
     """Return what is stored as a charge's input. The tariff stands in it by its hash.
 
-    Plain use is a document of /1, so what was stored by the first calculation keeps its bytes; whatever says more is /2.
+    Plain use is a document of /1, so what the first calculation stored keeps its bytes; whatever says more is /2.
     """
     fields: dict[str, Any] = {
         "schema": INPUT_SCHEMA if given.is_plain else INPUT_SCHEMA_2,

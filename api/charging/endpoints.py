@@ -5,7 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import select
 
-from api.charging import anomalies, explain, invoices, payments, statements, tariffs
+from api.charging import (
+    anomalies,
+    endpoints_billing,
+    endpoints_disputes,
+    endpoints_prices,
+    explain,
+    invoices,
+    payments,
+    statements,
+    tariffs,
+)
 from api.charging import schemas as s
 from api.charging import statement_schemas as b
 from api.charging.access import visible_to
@@ -235,3 +245,8 @@ def record_payment(
             )
         )
     )
+
+
+router.include_router(endpoints_disputes.router)
+router.include_router(endpoints_billing.router)
+router.include_router(endpoints_prices.router)

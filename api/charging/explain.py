@@ -13,16 +13,20 @@ from sqlalchemy.orm import Session
 
 from api.charging.access import may_see
 from api.charging.anomalies import anomalies_of
+from api.charging.corrections_rules import WAIVER_RULE
+from api.charging.disputes import corrections_of, disputes_of
 from api.charging.documents import rated_lines, read_input
 from api.charging.evidence import CurveSummary, summary, unpack
-from api.charging.rating import RatedLine, RatingInput
+from api.charging.rating import RatedLine, RatingInput, rate
 from api.charging.sentences import Sentence, explain_line
 from api.charging.tariffs import TariffInForce, pinned_tariff
 from api.errors import not_found
 from api.work import Work
+from store.money import yuan
 from store.tables.audit import Anomaly, AnomalyDecision
 from store.tables.calendar import BookingUse
 from store.tables.charging import Charge, ChargeEvidence, ChargeLine, EvidenceKind
+from store.tables.disputes import Correction, CorrectionDecision, Dispute, DisputeEnd
 from store.tables.usage import UsageRecordRow, UsageSession
 
 
@@ -61,9 +65,14 @@ class Explanation:
     lines: tuple[tuple[RatedLine, Sentence], ...]
     tariff: TariffInForce
     given: RatingInput
+    list_fen: int
+    saving_fen: int
     uses: tuple[ExplainedUse, ...]
     evidence: tuple[ExplainedEvidence, ...]
     anomalies: tuple[tuple[Anomaly, AnomalyDecision | None], ...]
+    revisions: tuple[Charge, ...] = ()
+    disputes: tuple[tuple[Dispute, DisputeEnd | None], ...] = ()
+    corrections: tuple[tuple[Correction, CorrectionDecision | None], ...] = ()
 
 
 def find_charge(work: Work, charge_id: str) -> Charge:
@@ -83,15 +92,34 @@ def explain_charge(work: Work, charge_id: str) -> Explanation:
     tariff = pinned_tariff(work.session, charge.tariff_id, charge.tariff_version)
     given = read_input(charge.input, tariff.body)
     lines = rated_lines(charge_lines(work.session, charge_id))
+    revisions = revisions_of(work.session, charge)
     return Explanation(
         charge,
-        tuple((line, explain_line(line, given)) for line in lines),
+        tuple((line, _sentence(line, given)) for line in lines),
         tariff,
         given,
+        *_list_and_saving(charge, given),
         tuple(_uses(work.session, charge.booking_id)),
         tuple(_evidence(work.session, charge_id)),
         tuple(anomalies_of(work.session, "charge", charge_id)),
+        revisions,
+        tuple(pair for one in revisions for pair in disputes_of(work.session, one.charge_id)),
+        tuple(pair for one in revisions for pair in corrections_of(work.session, one.charge_id)),
     )
+
+
+def _list_and_saving(charge: Charge, given: RatingInput) -> tuple[int, int]:
+    """The list price of a charge and what the payer saves against it; a reversal has both with opposite signs."""
+    list_fen = rate(given, charge.calc_version).list_fen
+    saving_fen = max(0, list_fen - abs(charge.total_fen)) if list_fen else 0
+    sign = 1 if charge.revision % 2 else -1
+    return sign * list_fen, sign * saving_fen
+
+
+def revisions_of(session: Session, charge: Charge) -> tuple[Charge, ...]:
+    """Return every version of a charge, its reversals among them, in the order they were posted."""
+    query = select(Charge).where(Charge.booking_id == charge.booking_id, Charge.purpose == charge.purpose)
+    return tuple(session.execute(query.order_by(Charge.revision)).scalars())
 
 
 def charge_lines(session: Session, charge_id: str) -> Sequence[ChargeLine]:
@@ -101,6 +129,13 @@ def charge_lines(session: Session, charge_id: str) -> Sequence[ChargeLine]:
         .scalars()
         .all()
     )
+
+
+def _sentence(line: RatedLine, given: RatingInput) -> Sentence:
+    if line.rule != WAIVER_RULE:
+        return explain_line(line, given)
+    amount = yuan(line.amount_fen)
+    return Sentence(f"经审批免收:{amount} 元", f"not charged, as two people decided: {amount}")
 
 
 def _uses(session: Session, booking_id: str) -> list[ExplainedUse]:

@@ -26,7 +26,8 @@ def record_invoice(
     amount_fen: int | None = None,
 ) -> Invoice:
     """Record the number of a tax invoice. A blue one takes what is not invoiced yet, or the smaller amount given; a
-    red one takes back the whole of one blue invoice of the same statement.
+    red one takes back what is left of one blue invoice of the same statement, or the part given as a positive amount
+    (several red ones may take back a blue one in parts). It is stored with a negative amount.
 
     Refused: 403, 404, 409 `statement_not_final`, 409 `invoice_already_recorded` (a number is used once, ever), 409
     `more_than_invoiceable`, 409 `invoice_already_reversed`, 422 `bad_invoice_no`, `bad_reversal`, `bad_amount`.
@@ -39,9 +40,10 @@ def record_invoice(
             "bad_invoice_no", "发票号码应为 20 位数字。", "An invoice number has 20 digits.", field="invoice_no"
         )
     if kind is InvoiceKind.RED:
-        amount = -_blue_to_reverse(work.session, statement_id, reverses).amount_fen
-        if amount_fen not in (None, amount):
+        left = _left_to_reverse(work.session, statement_id, reverses)
+        if amount_fen is not None and not (0 < amount_fen <= left or amount_fen == -left):
             raise _bad_amount()
+        amount = -left if amount_fen is None else -abs(amount_fen)
     else:
         if reverses is not None:
             raise _bad_reversal()
@@ -95,19 +97,23 @@ def _blue_amount(session: Session, statement: Statement, given_fen: int | None) 
     return amount
 
 
-def _blue_to_reverse(session: Session, statement_id: str, reverses: str | None) -> Invoice:
+def _left_to_reverse(session: Session, statement_id: str, reverses: str | None) -> int:
+    """Return what of a blue invoice no red one took back yet, in fen."""
     blue = None if reverses is None else session.get(Invoice, reverses)
     if blue is None or blue.kind != InvoiceKind.BLUE.value or blue.statement_id != statement_id:
         raise _bad_reversal()
-    again = session.execute(select(Invoice.invoice_no).where(Invoice.reverses == blue.invoice_no)).scalar_one_or_none()
-    if again is not None:
+    taken = session.execute(
+        select(func.coalesce(func.sum(Invoice.amount_fen), 0)).where(Invoice.reverses == blue.invoice_no)
+    ).scalar_one()
+    left = blue.amount_fen + int(taken)
+    if left <= 0:
         raise conflict(
             "invoice_already_reversed",
-            f"发票 {blue.invoice_no} 已被红字发票 {again} 冲销。",
-            f"Invoice {blue.invoice_no} was reversed by red invoice {again}.",
+            f"发票 {blue.invoice_no} 已全部红冲。",
+            f"Invoice {blue.invoice_no} was taken back as a whole before.",
             invoice_no=blue.invoice_no,
         )
-    return blue
+    return left
 
 
 def _bad_reversal() -> Refused:
@@ -122,7 +128,7 @@ def _bad_reversal() -> Refused:
 def _bad_amount() -> Refused:
     return invalid(
         "bad_amount",
-        "金额须大于零;红字发票金额须等于被冲销发票。",
-        "The amount must be above zero, and that of a red invoice is the one it takes back.",
+        "金额须大于零;红字发票金额不得超过被冲销发票的剩余金额。",
+        "The amount must be above zero, and a red invoice takes back no more than is left of the blue one.",
         field="amount_fen",
     )

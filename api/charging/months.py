@@ -196,10 +196,7 @@ def close_month(work: Work, host_id: str | None, month: int) -> list[ClosedMonth
     what is open, by host. Closing a locked month again changes nothing and returns its seal.
     """
     work.require((Role.FINANCE, Role.COUNTY_OFFICER), "关账", "close a month")
-    try:
-        check_month(month)
-    except ValueError as error:
-        raise invalid("bad_month", f"{month} 不是月份;请写成 202611。", f"{error}.", field="month") from None
+    require_month(month)
     if work.now < month_bounds(month)[1]:
         raise conflict(
             "month_not_over",
@@ -214,6 +211,14 @@ def close_month(work: Work, host_id: str | None, month: int) -> list[ClosedMonth
     rows = [(one, take_month_alone(work.session, one, month)) for one in chosen]
     _refuse_while_open(work.session, [one for one, row in rows if row.state != PeriodState.LOCKED.value], month)
     return [_lock(work, one, row) for one, row in rows]
+
+
+def require_month(month: int) -> None:
+    """Raise 422 `bad_month` unless it is a month written yyyymm."""
+    try:
+        check_month(month)
+    except ValueError as error:
+        raise invalid("bad_month", f"{month} 不是月份;请写成 202611。", f"{error}.", field="month") from None
 
 
 def _refuse_while_open(session: Session, hosts: list[str], month: int) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from api.charging.access import require_host_role
 from api.charging.closing import close_if_settled
+from api.charging.payments_credit import apply_credit
 from api.charging.repository import take_booking
 from api.charging.settled import settled_fen
 from api.charging.statements import BILLERS, home_charges, take_statement
@@ -97,7 +98,7 @@ def record_payment(
         raise _already_recorded(tender, external_ref)
     _take_bookings(work.session, open_charges(work.session, statement_id))
     charges = open_charges(work.session, statement_id)
-    still_open = open_fen(work.session, statement)
+    still_open = sum(charge.open_fen for charge in charges)
     if amount_fen > still_open:
         raise conflict(
             "more_than_open",
@@ -139,6 +140,28 @@ def record_payment(
         if part == charge.open_fen:
             close_if_settled(work, take_booking(work.session, charge.booking_id))
     return work.session.get_one(Payment, payment["payment_id"])
+
+
+def settle_by_credit(work: Work, statement_id: str) -> int:
+    """Settle what is open of a final statement with credit of its payer at this host; return how much, in fen.
+
+    Refused: 403, 404, 409 `statement_not_final`, 409 `no_credit`.
+    """
+    statement = take_statement(work.session, statement_id)
+    require_host_role(work, statement.host_id, BILLERS, "使用余额", "settle with credit")
+    require_final(statement)
+    settled = 0
+    _take_bookings(work.session, open_charges(work.session, statement_id))
+    for charge in home_charges(work.session, statement_id):
+        settled += apply_credit(work, charge, f"statement {statement.number}")
+    if not settled:
+        raise conflict(
+            "no_credit",
+            "没有可用余额,或该结算单已结清。",
+            "There is no credit of this payer, or nothing of this statement is open.",
+            statement_id=statement_id,
+        )
+    return settled
 
 
 def require_final(statement: Statement) -> None:

@@ -1,7 +1,8 @@
 """Money that a reversal set free: never lost, moved to what is still owed, or paid back. Append-only.
 
-Called where a charge is reversed, where its replacement is posted, where a statement becomes final, and by finance for
-refunds. What a payment is worth is always where it stands: settlements - releases + applies + refunds + credit left.
+Called where a charge is reversed and where its replacement is posted (the money follows by itself), and by people who
+settle another statement with it or pay it back. A payment's amount is always what its settlements come to; releases,
+applies and refunds say where it went from there.
 """
 
 from dataclasses import dataclass
@@ -50,14 +51,15 @@ def release_settlements(work: Work, charge: Charge, reason: str) -> int:
     return freed
 
 
-def apply_credit(work: Work, charge: Charge, reason: str) -> int:
+def apply_credit(work: Work, charge: Charge, reason: str, freed_from: str | None = None) -> int:
     """Settle a live charge with the payer's credit at this host, oldest payment first; return how much, in fen.
 
-    The caller holds the charge's booking. Closes the booking where nothing is left to pay.
+    `freed_from`: only with payments that had settled that charge. The caller holds the charge's booking. Closes the
+    booking where nothing is left to pay.
     """
     wanted = charge.total_fen - settled_fen(work.session, charge.charge_id)
     applied = 0
-    for credit in _credits_alone(work.session, charge.host_id, charge.payer_org) if wanted > 0 else ():
+    for credit in _credits_alone(work.session, charge, freed_from) if wanted > 0 else ():
         part = min(credit.left_fen, wanted - applied)
         if part > 0:
             _add(work, credit.payment_id, CreditKind.APPLY, part, reason, charge_id=charge.charge_id)
@@ -150,17 +152,23 @@ def _settled_by_payment(session: Session, charge_id: str) -> list[tuple[str, int
     return sorted((payment_id, amount) for payment_id, amount in amounts.items() if amount)
 
 
-def _credits_alone(session: Session, host_id: str, payer_org: str) -> list[Credit]:
+def _credits_alone(session: Session, charge: Charge, freed_from: str | None) -> list[Credit]:
     """The payer's credit at a host, its payments locked in the order in which they came."""
-    if not credits_of(session, host_id, payer_org):
+    if not credits_of(session, charge.host_id, charge.payer_org):
         return []
-    payments = session.execute(
+    query = (
         select(Payment)
         .join(Statement, Statement.statement_id == Payment.statement_id)
-        .where(Statement.host_id == host_id, Statement.payer_org == payer_org)
+        .where(Statement.host_id == charge.host_id, Statement.payer_org == charge.payer_org)
         .order_by(Payment.received_at, Payment.payment_id)
         .with_for_update(of=Payment)
-    ).scalars()
+    )
+    if freed_from is not None:
+        freed = select(CreditEntry.payment_id).where(
+            CreditEntry.charge_id == freed_from, CreditEntry.kind == CreditKind.RELEASE.value
+        )
+        query = query.where(Payment.payment_id.in_(freed))
+    payments = session.execute(query).scalars()
     found = [Credit(row.payment_id, row.tender, credit_fen(session, row.payment_id)) for row in payments]
     return [credit for credit in found if credit.left_fen > 0]
 

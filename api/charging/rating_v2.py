@@ -51,10 +51,7 @@ def _before_discounts(given: RatingInput, prices: Prices, uplift_bp: int) -> tup
     if uplift_bp:
         of_fen = sum([each.amount_fen for each in work])
         work.append(share_line(Component.SURCHARGE, "category", of_fen, uplift_bp, "category.uplift"))
-    if prices.setup_fen:
-        setup = [line(Component.SETUP, "setup", 1, 1, prices.setup_fen, "setup.once")]
-    else:
-        setup = []
+    setup = [line(Component.SETUP, "setup", 1, 1, prices.setup_fen, "setup.once")] if prices.setup_fen else []
     if prices.minimum_fen:
         missing = prices.minimum_fen - prices.setup_fen - sum([each.amount_fen for each in work])
         if missing > 0:
@@ -98,9 +95,7 @@ def _discounts(given: RatingInput, reached: int) -> list[RatedLine]:
 
 def _instead(given: RatingInput, instead: Ending | Sequence[ManualItem]) -> list[RatedLine]:
     if not isinstance(instead, Ending):
-        return [
-            line(Component.MANUAL, item.code, item.quantity, 1, item.unit_fen, "manual.item") for item in instead
-        ]
+        return [line(Component.MANUAL, item.code, item.quantity, 1, item.unit_fen, "manual.item") for item in instead]
     tariff = given.tariff
     if instead.purpose is ChargePurpose.NO_SHOW:
         fee_bp, component = 0 if tariff.no_show is None else tariff.no_show.fee_bp, Component.NO_SHOW

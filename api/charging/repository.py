@@ -46,6 +46,17 @@ def last_charge(session: Session, booking_id: str, purpose: str = ChargePurpose.
     ).scalar_one_or_none()
 
 
+def last_charge_before(session: Session, reversal: Charge) -> str:
+    """Return the id of the charge that a reversal took back."""
+    return session.execute(
+        select(Charge.charge_id).where(
+            Charge.booking_id == reversal.booking_id,
+            Charge.purpose == reversal.purpose,
+            Charge.revision == reversal.prev_revision,
+        )
+    ).scalar_one()
+
+
 def take_statement(session: Session, statement_id: str) -> Statement:
     """Return a statement, locked. Refused 404."""
     statement = session.execute(
@@ -78,7 +89,7 @@ class StatementParts:
     """A statement and everything that hangs on it."""
 
     statement: Statement
-    lines: list[StatementLine]
+    lines: list[tuple[StatementLine, Charge]]
     invoices: list[Invoice]
     payments: list[Payment]
 
@@ -96,12 +107,17 @@ def statement_parts(work: Work, statement_id: str) -> StatementParts:
     found = work.session.scalars(statement_seen(work.actor).where(Statement.statement_id == statement_id)).one_or_none()
     if found is None:
         raise not_found("结算单", "statement", statement_id)
-    lines = select(StatementLine).where(StatementLine.statement_id == statement_id).order_by(StatementLine.line_no)
+    lines = (
+        select(StatementLine, Charge)
+        .join(Charge, Charge.charge_id == StatementLine.charge_id)
+        .where(StatementLine.statement_id == statement_id)
+        .order_by(StatementLine.line_no)
+    )
     invoices = select(Invoice).where(Invoice.statement_id == statement_id).order_by(Invoice.invoice_no)
     payments = select(Payment).where(Payment.statement_id == statement_id).order_by(Payment.payment_id)
     return StatementParts(
         found,
-        list(work.session.scalars(lines)),
+        [(row[0], row[1]) for row in work.session.execute(lines)],
         list(work.session.scalars(invoices)),
         list(work.session.scalars(payments)),
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from api.charging.explain import Explanation
+from api.charging.schemas_disputes import CorrectionAnswer, DisputeAnswer, RevisionAnswer
 from api.charging.tariff_body import TariffBody
 from api.charging.tariffs import Proposal, TariffInForce
 from api.schemas import Answer, Fen, Instant, Question
@@ -194,12 +195,17 @@ class ExplanationAnswer(Answer):
     charge: ChargeAnswer
     lines: list[ExplainedLine]
     tariff: TariffAnswer
+    list_fen: Fen
+    saving_fen: Fen
     slot_ms: int
     running_ms: int
     quantity: int
     uses: list[ExplainedUseAnswer]
     evidence: list[EvidenceAnswer]
     anomalies: list[AnomalyAnswer]
+    revisions: list[RevisionAnswer]
+    disputes: list[DisputeAnswer]
+    corrections: list[CorrectionAnswer]
 
     @staticmethod
     def of(found: Explanation) -> "ExplanationAnswer":
@@ -216,12 +222,17 @@ class ExplanationAnswer(Answer):
                 for line, said in found.lines
             ],
             tariff=TariffAnswer.of(found.tariff),
+            list_fen=found.list_fen,
+            saving_fen=found.saving_fen,
             slot_ms=found.given.slot_ms,
             running_ms=found.given.running_ms,
             quantity=found.given.quantity,
             uses=[ExplainedUseAnswer.model_validate(use) for use in found.uses],
             evidence=[EvidenceAnswer.model_validate(each) for each in found.evidence],
             anomalies=[AnomalyAnswer.of(*each) for each in found.anomalies],
+            revisions=[RevisionAnswer.model_validate(each) for each in found.revisions],
+            disputes=[DisputeAnswer.of(*each) for each in found.disputes],
+            corrections=[CorrectionAnswer.of(*each) for each in found.corrections],
         )
 
 

@@ -13,12 +13,14 @@ from api.charging.closing import close_booking, may_close
 from api.charging.corrections_rules import apply_waivers, waived_lines
 from api.charging.documents import charge_hash, input_document, lines_of
 from api.charging.evidence import Evidence, gather, pack
+from api.charging.flags import ChargeFacts, findings
+from api.charging.inputs import use_input
 from api.charging.months import take_posting_month
 from api.charging.payments_credit import apply_credit
 from api.charging.rating import CURRENT_CALC_VERSION, Rated, RatingInput, rate
-from api.charging.repository import last_charge, store_charge, take_booking
+from api.charging.rating_lines import basis_ms
+from api.charging.repository import last_charge, last_charge_before, store_charge, take_booking
 from api.charging.reversal import require_reason, reverse_charge
-from api.charging.tariff_body import UserCategory
 from api.charging.tariffs import pinned_tariff
 from api.charging.use import Use, certificate_valid, use_of, what_is_missing
 from api.errors import conflict
@@ -27,7 +29,7 @@ from store.canonical import sha256_hex
 from store.periods import month_of
 from store.series import SeriesStore
 from store.tables.accounts import Role
-from store.tables.calendar import Booking, BookingMode, BookingState, UsePurpose
+from store.tables.calendar import Booking, BookingState, UsePurpose
 from store.tables.charging import Charge, ChargePurpose
 from store.tables.registry import Host, Instrument
 from wire.clock import from_ms, to_ms
@@ -35,7 +37,6 @@ from wire.ids import new_ulid
 
 __all__ = ["ChargeOutcome", "Charged", "charge_booking", "recharge_booking", "reverse_charge"]
 
-COVERAGE_MIN_BP = 9_500
 _CHARGEABLE = (BookingState.COMPLETED, BookingState.RESULTS_CONFIRMED, BookingState.REPORTED, BookingState.CLOSED)
 
 
@@ -98,7 +99,9 @@ def recharge_booking(work: Work, booking_id: str, series: SeriesStore, reason: s
     outcome = _charge(work, booking, series, revision=last.revision + 1, reason=reason.strip())
     if outcome.result is Charged.POSTED:
         # Money that had settled the reversed charge belongs to what replaces it.
-        apply_credit(work, work.session.get_one(Charge, outcome.charge_id), f"replaces {last.charge_id}")
+        taken_back = last_charge_before(work.session, last)
+        new = work.session.get_one(Charge, outcome.charge_id)
+        apply_credit(work, new, f"replaces {taken_back}", freed_from=taken_back)
     return outcome
 
 
@@ -111,15 +114,7 @@ def _charge(work: Work, booking: Booking, series: SeriesStore, revision: int, re
     if waits:
         return ChargeOutcome(Charged.WAITS, reason=waits)
     tariff = pinned_tariff(work.session, booking.tariff_id, booking.tariff_version)
-    quantity = booking.quantity if booking.confirmed_quantity is None else booking.confirmed_quantity
-    given = RatingInput(
-        tariff.body,
-        UserCategory(booking.category),
-        BookingMode(booking.mode),
-        to_ms(booking.slot_to) - to_ms(booking.slot_from),
-        use.metered_ms,
-        quantity,
-    )
+    given = use_input(work.session, booking, use, tariff.body)
     waived = waived_lines(work.session, booking.booking_id)
     rated = apply_waivers(rate(given, CURRENT_CALC_VERSION), waived, tariff.body.vat_rate_bp)
     evidence = gather(work.session, series, booking.instrument_id, use.spans)
@@ -145,7 +140,7 @@ def _charge(work: Work, booking: Booking, series: SeriesStore, revision: int, re
             "reason": reason,
         },
     )
-    _raise_anomalies(work, charge)
+    _raise_anomalies(work, charge, booking, use, given, rated)
     return ChargeOutcome(Charged.POSTED, charge.charge_id)
 
 
@@ -196,15 +191,26 @@ def _header(
     )
 
 
-def _raise_anomalies(work: Work, charge: Charge) -> None:
-    found = []
-    if charge.has_session and charge.coverage_bp < COVERAGE_MIN_BP:
-        found.append((anomalies.COVERAGE_BELOW_95, f"coverage {charge.coverage_bp} of 10000"))
-    if not charge.certificate_valid:
-        found.append((anomalies.CERTIFICATE_EXPIRED, "no certificate covers the end of use"))
-    if not charge.has_session and charge.total_fen > 0:
-        found.append((anomalies.FEE_WITHOUT_SESSION, f"{charge.total_fen} fen and no session"))
-    for rule, detail in found:
+def _raise_anomalies(work: Work, charge: Charge, booking: Booking, use: Use, given: RatingInput, rated: Rated) -> None:
+    prices = given.tariff.prices_for(given.category)
+    facts = ChargeFacts(
+        total_fen=charge.total_fen,
+        list_fen=rated.list_fen,
+        basis_ms=None if prices.time is None and prices.slots is None else basis_ms(given),
+        metered_ms=use.metered_ms,
+        has_session=charge.has_session,
+        coverage_bp=charge.coverage_bp,
+        certificate_valid=charge.certificate_valid,
+        booked_at_ms=to_ms(booking.created_at),
+        slot_from_ms=to_ms(booking.slot_from),
+        used_from_ms=min((span.from_ms for span in use.spans), default=None),
+    )
+    for found in findings(facts):
         anomalies.raise_anomaly(
-            work, rule=rule, subject_kind="charge", subject_id=charge.charge_id, host_id=charge.host_id, detail=detail
+            work,
+            rule=found.rule,
+            subject_kind="charge",
+            subject_id=charge.charge_id,
+            host_id=charge.host_id,
+            detail=found.detail,
         )

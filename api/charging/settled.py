@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, bindparam, case, func, select
 from sqlalchemy.orm import Session, aliased
 
 from store.tables.charging import Charge, Settlement
@@ -23,8 +23,7 @@ def settled_of(charge_id: ColumnElement[Any]) -> ColumnElement[int]:
 
 def settled_fen(session: Session, charge_id: str) -> int:
     """Return what is settled of a charge, in fen."""
-    query = select(settled_of(Charge.charge_id.expression)).where(Charge.charge_id == charge_id)
-    return int(session.execute(query).scalar_one())
+    return int(session.execute(_SETTLED, {"charge_id": charge_id}).scalar_one())
 
 
 def is_reversed() -> ColumnElement[bool]:
@@ -39,3 +38,7 @@ def is_reversed() -> ColumnElement[bool]:
         )
         .exists()
     )
+
+
+# Built once: these are asked for every payment.
+_SETTLED = select(settled_of(Charge.charge_id.expression)).where(Charge.charge_id == bindparam("charge_id"))

@@ -8,14 +8,13 @@ change; what was billed wrongly comes back as a reversal on a later part, a cred
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api.charging.access import require_host_role
 from api.charging.closing import close_if_settled
 from api.charging.documents import StatementHead, StatementItem, statement_document
 from api.charging.months import take_month_alone
-from api.charging.payments_credit import apply_credit
 from api.charging.repository import take_booking, take_statement
 from api.charging.settled import is_reversed
 from api.charging.statements_window import dispute_days
@@ -110,7 +109,7 @@ def prepare_statement(work: Work, host_id: str, payer_org: str, month: int) -> S
 
 
 def finalize_statement(work: Work, statement_id: str) -> Statement:
-    """Make a draft final: it gets its number and its hash and never changes again. Credit of the payer settles it.
+    """Make a draft final: it gets its number and its hash and never changes again.
 
     Refused: 403, 404, 409 `not_a_draft`, 409 `statement_inconsistent` where lines and charges do not agree, 409
     `dispute_window_open` while its payer may still object, 409 `disputed` while a line's dispute or correction waits.
@@ -152,7 +151,6 @@ def finalize_statement(work: Work, statement_id: str) -> Statement:
         },
     )
     _close_what_is_free(work, items)
-    _settle_by_credit(work, statement)
     return statement
 
 
@@ -161,16 +159,22 @@ def home_charges(session: Session, statement_id: str) -> list[Charge]:
 
     A charge that was corrected afterwards is paid where it was first billed, by what stands now.
     """
+    return list(session.execute(_HOME_CHARGES, {"statement_id": statement_id}).scalars())
+
+
+def _home_charges() -> Select[Charge]:
     first = aliased(Charge)
-    rows = session.execute(
+    return (
         select(Charge)
         .join(first, (first.booking_id == Charge.booking_id) & (first.purpose == Charge.purpose))
         .join(StatementLine, StatementLine.charge_id == first.charge_id)
-        .where(StatementLine.statement_id == statement_id, first.revision == 1)
+        .where(StatementLine.statement_id == bindparam("statement_id"), first.revision == 1)
         .where(Charge.revision % 2 == 1, ~is_reversed())
         .order_by(StatementLine.line_no)
     )
-    return list(rows.scalars())
+
+
+_HOME_CHARGES = _home_charges()
 
 
 def statement_items(session: Session, statement_id: str) -> list[StatementItem]:
@@ -263,12 +267,6 @@ def _require_undisputed(work: Work, statement: Statement) -> None:
             f"{len(charges)} charges are disputed or have a correction that waits; decide those first.",
             charges=charges,
         )
-
-
-def _settle_by_credit(work: Work, statement: Statement) -> None:
-    for charge in home_charges(work.session, statement.statement_id):
-        take_booking(work.session, charge.booking_id)
-        apply_credit(work, charge, f"statement {statement.number}")
 
 
 def _close_what_is_free(work: Work, items: Sequence[StatementItem]) -> None:

@@ -113,8 +113,8 @@ class FirstPrice(Part):
 class Band(Part):
     """Times of the week with a price of their own, from `starts` to `ends` on the days on which it starts.
 
-    Where `ends` is not after `starts` it is on the next day. Either `unit_fen` per unit of the time price, or a package:
-    `package_fen` once for each such window that was used for a full second or more, however little.
+    Where `ends` is not after `starts` it is on the next day. Either `unit_fen` per unit of the time price, or a
+    package: `package_fen` once for each such window that was used for a full second or more, however little.
     """
 
     code: Code

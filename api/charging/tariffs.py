@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.charging.access import is_system, require_host_role
 from api.charging.tariff_body import TariffBody, body_document, canonical_body, parse_body, read_body
+from api.charging.tariff_diff import FieldChange, diff
 from api.errors import conflict, not_found
 from api.work import Work
 from store.canonical import sha256_hex
@@ -94,6 +95,22 @@ def tariff_versions(session: Session, instrument_id: str) -> list[TariffInForce]
         .order_by(TariffVersion.version.desc())
     ).scalars()
     return [_in_force(row) for row in rows]
+
+
+def changes_between(session: Session, instrument_id: str, old: int, new: int) -> tuple[FieldChange, ...]:
+    """Return what changed from one published version of an instrument's prices to another. Refused 404."""
+    versions = {found.version: found for found in tariff_versions(session, instrument_id)}
+    for version in (old, new):
+        if version not in versions:
+            raise not_found("收费标准", "tariff version", f"{instrument_id}/{version}")
+    return diff(versions[old].body, versions[new].body)
+
+
+def changes_by_proposal(session: Session, proposal_id: str) -> tuple[FieldChange, ...]:
+    """Return what a proposal changes against the latest published version; everything where there is none."""
+    proposal = find_proposal(session, proposal_id)
+    versions = tariff_versions(session, proposal.instrument_id)
+    return diff(versions[0].body if versions else None, proposal.body)
 
 
 def publish_tariff(

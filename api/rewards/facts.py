@@ -150,19 +150,19 @@ def _anomaly_marks(of_period: ColumnElement[bool], watermark: datetime) -> Subqu
 
 
 def _settled_by_tender(of_period: ColumnElement[bool], watermark: datetime) -> Subquery:
-    """What settled each charge: payments, and money that moved there from a charge that was reversed."""
+    """What settled each charge: payments, and money that moved there from a charge that was reversed. What a reversal
+    set free is not taken off: it is told of charges that are reversed, which count for nothing anyway."""
     first = (
         select(Settlement.charge_id, Payment.tender, Settlement.amount_fen)
         .join(Payment, Payment.payment_id == Settlement.payment_id)
         .join(Charge, Charge.charge_id == Settlement.charge_id)
         .where(of_period, Payment.recorded_at <= watermark)
     )
-    signed = case((CreditEntry.kind == CreditKind.APPLY.value, CreditEntry.amount_fen), else_=-CreditEntry.amount_fen)
     moved = (
-        select(CreditEntry.charge_id, Payment.tender, signed)
+        select(CreditEntry.charge_id, Payment.tender, CreditEntry.amount_fen)
         .join(Payment, Payment.payment_id == CreditEntry.payment_id)
         .join(Charge, Charge.charge_id == CreditEntry.charge_id)
-        .where(of_period, CreditEntry.recorded_at <= watermark)
+        .where(of_period, CreditEntry.kind == CreditKind.APPLY.value, CreditEntry.recorded_at <= watermark)
     )
     both = union_all(first, moved).subquery()
     return (

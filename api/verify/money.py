@@ -99,8 +99,8 @@ def invoices(session: Session) -> Iterator[Finding]:
         .having(func.sum(Invoice.amount_fen) > Statement.total_fen)
         .order_by(Statement.number)
     )
-    for number, total, fen in over:
-        yield Finding("statement", number, f"{fen} fen invoiced of {total}")
+    for statement_no, total, fen in over:
+        yield Finding("statement", str(statement_no), f"{fen} fen invoiced of {total}")
 
 
 def disputes(session: Session) -> Iterator[Finding]:
@@ -146,7 +146,7 @@ def disputes(session: Session) -> Iterator[Finding]:
         .order_by(Statement.number)
     )
     for number in session.execute(billed).scalars():
-        yield Finding("statement", number, "it became final while a line of it was disputed")
+        yield Finding("statement", str(number), "it became final while a line of it was disputed")
 
 
 def sealed_chains(session: Session) -> Iterator[Finding]:

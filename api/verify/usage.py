@@ -6,7 +6,7 @@ Uses the ledger's own functions and the matching's odometer; both are pure over 
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, aliased
 
 from api.booking.matching import MeteredSession, OdometerPoint
@@ -31,12 +31,10 @@ def usage_chains(session: Session) -> Iterator[Finding]:
 def sessions(session: Session) -> Iterator[Finding]:
     """Every session and position follows from folding its stream again.
 
-    A stream whose ticks were dropped cannot be folded again; its chain vouches for them, and the open and close
-    records of its sessions must still be there.
+    What is left of a stream whose old ticks were dropped gives the same; the chain vouches for what went.
     """
     for agent_id, stream in _usage_streams(session):
-        if _is_whole(session, agent_id, stream):
-            yield from map(_finding, refold(session, agent_id, stream))
+        yield from map(_finding, refold(session, agent_id, stream))
     opened, closed = aliased(UsageRecordRow), aliased(UsageRecordRow)
     rows = session.execute(
         select(UsageSession.session_id, opened.seq, closed.seq, UsageSession.close_seq)
@@ -63,11 +61,28 @@ def booking_use(session: Session) -> Iterator[Finding]:
         session.expunge(metered)
 
 
+def stream_holds(session: Session, agent_id: str, stream: str) -> Iterator[Finding]:
+    """One stream alone: its chain, its sessions, and what of them was given to bookings and to nobody."""
+    fault = check_usage_chain(session, agent_id, stream)
+    if fault is not None:
+        yield _finding(fault)
+    yield from map(_finding, refold(session, agent_id, stream))
+    matched = select(BookingUse.session_id).union(select(UnbookedUse.session_id))
+    rows = session.scalars(
+        select(UsageSession).where(
+            UsageSession.agent_id == agent_id,
+            UsageSession.stream == stream,
+            UsageSession.ended_at.is_not(None),
+            UsageSession.session_id.in_(matched),
+        )
+    )
+    for row in rows:
+        yield from _parts_differ(session, row)
+
+
 def _parts_differ(session: Session, row: UsageSession) -> Iterator[Finding]:
     first = OdometerPoint(to_ms(row.started_at), row.odo_running_first_ms, row.odo_unknown_first_ms)
     last = OdometerPoint(to_ms(row.last_at), row.odo_running_last_ms, row.odo_unknown_last_ms)
-    if not _is_whole(session, row.agent_id, row.stream):
-        return
     points = odometer_points(session_records(session, row.session_id), first, last)
     metered = MeteredSession(row.session_id, points)
     reached = metered.from_ms
@@ -109,16 +124,6 @@ def _usage_streams(session: Session) -> list[tuple[str, str]]:
         .order_by(UsageStream.agent_id, UsageStream.stream)
     )
     return [(row.agent_id, row.stream) for row in rows]
-
-
-def _is_whole(session: Session, agent_id: str, stream: str) -> bool:
-    upto = select(UsageStream.upto).where(UsageStream.agent_id == agent_id, UsageStream.stream == stream)
-    count = select(func.count()).where(
-        UsageRecordRow.agent_id == agent_id,
-        UsageRecordRow.stream == stream,
-        UsageRecordRow.seq <= upto.scalar_subquery(),
-    )
-    return bool(session.execute(count).scalar_one() == session.execute(upto).scalar_one())
 
 
 def _record_at(record: type[UsageRecordRow], seq: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -27,7 +27,12 @@ class Component(StrEnum):
     TIME = "time"
     SAMPLE = "sample"
     ITEM = "item"
+    PACKAGE = "package"
     MINIMUM = "minimum"
+    SURCHARGE = "surcharge"
+    PREPARATION = "preparation"
+    REPORT = "report"
+    DISCOUNT = "discount"
     CANCELLATION = "cancellation"
     NO_SHOW = "no_show"
     MANUAL = "manual"
@@ -208,7 +213,11 @@ class ChargeEvidence(Base):
 
 
 class Statement(Base):
-    """What one payer owes one host for one month of posting. Numbered without gaps within a host and year."""
+    """What one payer owes one host for one month of posting. Numbered without gaps within a host and year.
+
+    A draft that was issued is seen by its payer, who may object until `dispute_until`; one that was made final without
+    that may be objected to for as long afterwards.
+    """
 
     __tablename__ = "statement"
     statement_id: Mapped[TextKey]
@@ -226,6 +235,8 @@ class Statement(Base):
     prepared_at: Mapped[datetime]
     finalized_by: Mapped[str | None]
     finalized_at: Mapped[datetime | None]
+    issued_at: Mapped[datetime | None]
+    dispute_until: Mapped[datetime | None]
     __table_args__ = (
         one_of("kind", StatementKind),
         one_of("state", StatementState),
@@ -265,13 +276,16 @@ class NumberSeries(Base):
 
 
 class Invoice(Base):
-    """The number of the tax invoice that the host's own system issued: 20 digits, used once, ever."""
+    """The number of the tax invoice that the host's own system issued: 20 digits, used once, ever.
+
+    Red invoices take back a blue one, in one or several parts.
+    """
 
     __tablename__ = "invoice"
     invoice_no: Mapped[TextKey]
     statement_id: Mapped[str] = refers_to("statement.statement_id", index=True)
     kind: Mapped[str]
-    reverses: Mapped[str | None] = refers_to("invoice.invoice_no", unique=True)
+    reverses: Mapped[str | None] = refers_to("invoice.invoice_no", index=True)
     amount_fen: Mapped[int]
     issued_at: Mapped[datetime]
     recorded_by: Mapped[str]

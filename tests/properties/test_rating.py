@@ -1,4 +1,6 @@
-"""What holds for every price: laws of calculation 1, with step edges and exact half fens planted."""
+"""What holds for every price of the first schema, by both calculations: step edges and exact half fens are planted.
+
+The laws of bands, packages, shares and discounts are in test_rating_conventions."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -107,6 +109,18 @@ def test_lines_add_up_and_everything_is_a_whole_number(case):
     assert rated.net_fen + rated.vat_fen == rated.total_fen
     keys = [(line.component, line.item_code) for line in rated.lines]
     assert len(keys) == len(set(keys))
+
+
+@NOT_TOO_MANY
+@given(inputs())
+def test_the_second_calculation_prices_the_first_schema_as_the_first_one_did(case):
+    first, second = rate(case, "1"), rate(case, "2")
+    assert (first.lines, first.total_fen, first.net_fen, first.billed_seconds) == (
+        second.lines,
+        second.total_fen,
+        second.net_fen,
+        second.billed_seconds,
+    )
 
 
 @NOT_TOO_MANY

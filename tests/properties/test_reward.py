@@ -52,8 +52,16 @@ def policies_and_bases(draw) -> tuple[PolicyBody, int]:
     return policy, draw(near | st.integers(0, 2 * 10**9))
 
 
+@st.composite
+def exact_ties(draw) -> tuple[PolicyBody, int]:
+    """A policy and a base whose reward lies exactly half-way between two fen."""
+    rate, step = draw(st.sampled_from([(500, 10), (1000, 5), (2500, 2), (5000, 1), (5, 1000)]))
+    base = step * (2 * draw(st.integers(0, 10**6)) + 1)
+    return PolicyBody(tiers=(Tier(from_fen=0, to_fen=None, rate_bp=rate),)), base
+
+
 @NOT_TOO_MANY
-@given(policies_and_bases(), GRADES)
+@given(policies_and_bases() | exact_ties(), GRADES)
 def test_the_reward_is_the_exact_sum_of_its_tiers_rounded_once(case: tuple[PolicyBody, int], grade: Grade | None):
     policy, base = case
     exact = Fraction(0)

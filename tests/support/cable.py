@@ -15,6 +15,8 @@ class Cable:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._up = True
+        self.accepted = 0
+        """How many connections were asked for."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -60,6 +62,7 @@ class Cable:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             try:
                 far = socket.create_connection(("127.0.0.1", self._target), timeout=5)
             except OSError:

@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from wire.commands import Command, Op, Reply, desired_config
 from wire.messages import (
     MAX_TELEMETRY_SAMPLES,
     Ack,
@@ -114,6 +115,17 @@ POSITIONS = st.builds(
 )
 TEXT_MAPS = st.dictionaries(TEXT, TEXT, max_size=3)
 
+SEQ = st.integers(1, 2**52)
+READ_NOW = st.just({}) | st.fixed_dictionaries({"inst": st.none() | INSTRUMENTS})
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | FINITE | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+PROFILES = st.dictionaries(
+    INSTRUMENTS, st.dictionaries(TEXT, st.booleans() | st.integers(-(2**53), 2**53) | FINITE, max_size=4), max_size=3
+)
+
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     usage_records(),
     telemetry(),
@@ -143,4 +155,26 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Live, inst=INSTRUMENTS, ts=TIMESTAMPS, power_w=st.none() | FINITE, state=STATES),
     st.builds(Ack, stream=STREAMS, upto=MS, holes=st.lists(st.tuples(MS, MS), max_size=5).map(tuple)),
     st.builds(ServerState, online=st.booleans(), gateway=WIRE_IDS, ts=TIMESTAMPS),
+    st.builds(
+        Command,
+        id=STREAMS,
+        op=st.just(Op.REPLAY),
+        args=st.builds(
+            lambda stream, first, more: {"stream": stream, "ranges": [[first, first + more]]}, STREAMS, SEQ, SEQ
+        ),
+        not_after=TIMESTAMPS,
+        by=NAMES,
+    ),
+    st.builds(Command, id=STREAMS, op=st.just(Op.READ_NOW), args=READ_NOW, not_after=TIMESTAMPS, by=NAMES),
+    st.builds(
+        Reply,
+        id=STREAMS,
+        op=TEXT,
+        outcome=st.sampled_from(["done", "refused", "failed"]),
+        code=NAMES,
+        text=TEXT,
+        result=st.dictionaries(TEXT, JSON_VALUES, max_size=3),
+        ts=TIMESTAMPS,
+    ),
+    st.builds(desired_config, WIRE_IDS, SEQ, PROFILES, NAMES),
 )

@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from api.charging.documents import quote_document
-from api.charging.rating import RatingInput, rate
+from api.charging.rating import quote_input, rate
 from api.charging.service import ChargeOutcome, charge_booking
 from api.charging.tariff_body import Prices, TariffBody, TimePrice, TimeUnit, UserCategory
 from api.charging.tariffs import publish_tariff, tariff_in_force
@@ -91,7 +91,7 @@ class County:
         booking_id = new_ulid()
         with self.database.write() as session:
             tariff = tariff_in_force(session, instrument, from_ms(start_ms))
-            given = RatingInput(tariff.body, category, mode, minutes * MINUTE, minutes * MINUTE, quantity)
+            given = quote_input(tariff.body, category, mode, start_ms, minutes * MINUTE, quantity)
             document = quote_document(given, rate(given), "1")
             session.add(
                 Booking(

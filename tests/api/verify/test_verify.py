@@ -41,6 +41,7 @@ def live(county: RewardCounty) -> bytes:
     """Two tests paid, one taken back, one run locked, one prepared and withdrawn, exports; return the last file."""
     county.paid()
     county.paid(NINE + DAY, 30)
+    county.later()  # what is recorded just before a run may have been committed after it had looked
     run = county.lock(county.prepare())
     county.later()
     county.do(reverse_charge, county.tested(NINE + 2 * DAY), "wrong meter", who=OFFICER)
