@@ -43,9 +43,11 @@ class Days:
         self.booked: dict[int, str] = {}
         self._starting: dict[datetime, list[Order]] = defaultdict(list)
         self._ending: dict[datetime, list[Order]] = defaultdict(list)
+        self._run_starts: dict[str, list[int]] = defaultdict(list)
         for order in plan.orders:
             self._starting[midnight_of(order.slot_from_ms)].append(order)
             self._ending[midnight_of(order.slot_to_ms)].append(order)
+            self._run_starts[order.machine.instrument_id].append(order.run_from_ms)
         self._strays: dict[datetime, list[tuple[str, int, int]]] = defaultdict(list)
         for stray in plan.stray_runs:
             self._strays[midnight_of(stray[1])].append(stray)
@@ -72,7 +74,10 @@ class Days:
         for start_ms, instrument_id, length_ms in sorted(runs):
             self._county.meters[instrument_id].run(start_ms, length_ms)
         for instrument_id in sorted(touched):
-            self._county.meters[instrument_id].idle_until(to_ms(evening))
+            meter = self._county.meters[instrument_id]
+            # A run of several days that begins this evening is told when it has ended: the meter waits at its start.
+            begins = [start for start in self._run_starts[instrument_id] if start >= meter.at_ms]
+            meter.idle_until(min([to_ms(evening), *begins]))
         ready = [
             (instrument_id, meter)
             for instrument_id, meter in self._county.meters.items()

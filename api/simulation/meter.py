@@ -38,6 +38,11 @@ class Meter:
         self.samples.extend(self._curve(from_ms, end_ms))
         return name
 
+    @property
+    def at_ms(self) -> int:
+        """Up to when the instrument is accounted for (UTC milliseconds)."""
+        return self._at_ms
+
     def idle_until(self, at_ms: int) -> None:
         """The instrument stands by until an instant; nothing where it has been accounted for already."""
         if at_ms > self._at_ms:

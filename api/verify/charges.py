@@ -59,11 +59,12 @@ def price(session: Session, whole: Whole) -> str | tuple[str, str, str] | None:
     charge = whole.charge
     if sha256_hex(charge.input.encode()) != charge.input_sha256:
         return "its input does not have the stored hash"
-    if charge.revision % 2 == 0 or charge.purpose != ChargePurpose.USE.value:
+    if charge.revision % 2 == 0:
         return None
+    is_use = charge.purpose == ChargePurpose.USE.value
     try:
         given = read_input(charge.input, _tariff(session, charge))
-        waived = waived_lines(session, charge.booking_id, charge.revision)
+        waived = waived_lines(session, charge.booking_id, charge.revision) if is_use else frozenset()
         rated = apply_waivers(rate(given, charge.calc_version), waived, given.tariff.vat_rate_bp)
     except (ValueError, KeyError, BadTariff, UnknownCalcVersion) as error:
         return f"it cannot be priced again: {error}"
@@ -77,7 +78,7 @@ def price(session: Session, whole: Whole) -> str | tuple[str, str, str] | None:
         return f"total {charge.total_fen} net {charge.net_fen}, priced again {rated.total_fen} and {rated.net_fen}"
     if charge.category != given.category.value:
         return f"category {charge.category}, the input says {given.category.value}"
-    return _metered_differs(session, charge, given.running_ms)
+    return _metered_differs(session, charge, given.running_ms) if is_use else None
 
 
 def evidence(session: Session, whole: Whole) -> str | tuple[str, str, str] | None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -294,11 +295,26 @@ def test_a_replay_brings_rows_again_and_stands_in_for_those_that_are_gone(
         assert len(before) == 6
         usage._delete_below(4)
         county.forget_above(AGENT, usage.stream, 0)
+
         # As a restored database that acknowledges nothing, while the agent lost its first rows.
-        order = command(Op.REPLAY, {"stream": usage.stream, "ranges": [[1, 6]]}, late_in_ms=500_000)
-        answer = caller.ask(order)
-        assert (answer.outcome, answer.result["gone"]) == ("done", [[1, 3]])
-        until(caller.agent, lambda: len(county.usage()) == 6, "all six")
+        def ask() -> None:
+            order = command(Op.REPLAY, {"stream": usage.stream, "ranges": [[1, 6]]}, late_in_ms=500_000)
+            answer = caller.ask(order)
+            assert (answer.outcome, answer.result["gone"]) == ("done", [[1, 3]])
+
+        ask()
+        asked_at = time.monotonic()
+
+        def all_six() -> bool:
+            # A broker may bring an older acknowledgement once more just now, and the rows count as received: a
+            # gateway that still misses them asks again, and so does this test.
+            nonlocal asked_at
+            if time.monotonic() - asked_at > 5:
+                ask()
+                asked_at = time.monotonic()
+            return len(county.usage()) == 6
+
+        until(caller.agent, all_six, "all six")
         expected = [not_kept_record(usage.stream, seq) for seq in (1, 2, 3)] + before[3:]
         assert county.usage() == expected
         assert county.conflicts == []

@@ -32,3 +32,10 @@ def _made_power(t: int) -> int:
     if into % 900 < 28 and into >= 900:
         return 1
     return 2100 if into % 1800 < 700 else 70
+
+
+def samples_of_the_run(path: Path) -> int:
+    """Count the samples of a curve that lie in its run."""
+    start = 30_600 + DISHWASHER_STARTS_AFTER_S
+    with path.open(newline="") as file:
+        return sum(start <= float(row["t_s"]) < start + DISHWASHER_RUN_S for row in csv.DictReader(file))

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text, update
 
 from api.booking.completion import complete_booking
 from api.booking.matching_service import match_session
@@ -23,6 +23,7 @@ from api.charging.tariff_body import (
     canonical_body,
     read_body,
 )
+from api.verify.checks import charge_checks, verify
 from store.canonical import sha256_hex
 from store.database import Database
 from store.tables.calendar import BookingEvent, BookingState, Due, UsePurpose
@@ -114,6 +115,26 @@ def test_a_fee_is_recomputed_from_its_input_and_has_one_line(terms):
     assert (rated.total_fen, rated.net_fen) == (charge.total_fen, charge.net_fen)
     assert (line.component, line.quantity, line.unit_fen) == ("cancellation", QUOTED, 3_000)
     assert charge.input_sha256 == sha256_hex(charge.input.encode())
+
+
+def test_verify_prices_a_fee_again_and_names_a_changed_line(terms):
+    terms.do(FIRM_A, confirmed(terms, 2.0), BookingAction.CANCEL)
+    [charge] = charges(terms)
+
+    def found() -> list[str]:
+        with terms.database.read() as session:
+            outcomes = list(verify(session, charge_checks()))
+        return [outcome.finding.table for outcome in outcomes if outcome.finding is not None]
+
+    assert found() == []
+    stop_guard = {
+        "sqlite": "DROP TRIGGER openlab_charge_line_no_update",
+        "postgresql": "ALTER TABLE charge_line DISABLE TRIGGER ALL",
+    }
+    with terms.database.write() as session:
+        session.execute(text(stop_guard[terms.database.engine.dialect.name]))
+        session.execute(update(ChargeLine).where(ChargeLine.charge_id == charge.charge_id).values(unit_fen=2_999))
+    assert "charge_line" in found()
 
 
 @pytest.mark.parametrize("who", [MANAGER, WORKER])
