@@ -115,8 +115,10 @@ class Watch:
                 continue
             online.add(agent)
             skew_ms = skews.get(agent, status.skew_ms)
-            if abs(skew_ms) > SKEW_WARN_MS:
-                rule = WRONG_CLOCK if abs(skew_ms) > SKEW_WRONG_MS else SKEWED
+            # So is the way of a message: a tenth of a second of it is six of a clock that runs sixty times as fast.
+            off_ms = abs(skew_ms) / self._clock.speed
+            if off_ms > SKEW_WARN_MS:
+                rule = WRONG_CLOCK if off_ms > SKEW_WRONG_MS else SKEWED
                 side = "behind" if skew_ms > 0 else "ahead"
                 causes.append(Cause(rule, agent, host, f"its clock is {abs(skew_ms) / 1000:.0f} s {side}"))
         causes += self._holes(session, hosts, now)

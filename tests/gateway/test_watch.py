@@ -12,7 +12,7 @@ from store.database import Database
 from store.ledger import commit_usage
 from store.liveness import Heard, note_heard
 from store.tables.usage import AgentStatus, Alert
-from tests.support.usage import StreamWriter
+from tests.support.usage import NINE, StreamWriter
 from wire.clock import ManualClock
 from wire.messages import PowerState
 
@@ -155,3 +155,17 @@ def test_any_number_of_gateways_may_look_at_once(database, clock, instruments, s
     looks = [Watch(database, clock, skews.known) for _ in range(3)]
     assert [each.look() for each in looks] == [(1, 0), (0, 0), (0, 0)]
     assert len(open_alerts(database)) == 1
+
+
+class FastClock(ManualClock):
+    """A demo's clock: sixty seconds of it pass in a second."""
+
+    speed = 60.0
+
+
+@pytest.mark.parametrize(("skew_ms", "rules"), [(300_000, []), (300_060, ["clock_skew"]), (3_600_060, ["clock_wrong"])])
+def test_under_a_fast_clock_the_way_of_a_message_is_not_taken_for_a_wrong_clock(database, instruments, skew_ms, rules):
+    clock = FastClock(NINE)
+    hear(database, clock, f"a-{instruments[0]}", skew_ms=skew_ms)
+    Watch(database, clock, Skews().known).look()
+    assert [rule for rule, _, _ in open_alerts(database)] == rules
