@@ -137,7 +137,6 @@ def test_an_agent_gets_each_answer_once_and_the_next_one_when_it_is_due(
     stream = new_ulid()
     watch.begin(None, labels, CLOCK.mono_ms(), stream, 1)
     taken: list[int] = []
-    began_ms = CLOCK.mono_ms()
 
     def stepped() -> bool:
         while watch.due_ms <= CLOCK.mono_ms():
@@ -150,8 +149,8 @@ def test_an_agent_gets_each_answer_once_and_the_next_one_when_it_is_due(
     wait_until(stepped, "fifteen samples")
     times = [sample.mono_ms for sample in watch.batch.samples]
     assert times == sorted(set(times))
-    # One reading a period, however late the meter's answers come: a slow one is never a reason to ask in a loop.
-    assert len(taken) <= (CLOCK.mono_ms() - began_ms) // 200 + 2
+    # An answer that is late is looked for again before the next period, a few times, and never in a loop.
+    assert len(taken) <= 3 * len(times)
 
 
 @pytest.mark.parametrize("swap", [False, True])
