@@ -1,6 +1,7 @@
 """A process of the product under test: started as an operator would, killed as a power cut would."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,24 @@ class Process:
         """SIGKILL, and wait until it is gone."""
         self._popen.kill()
         self._popen.wait(10)
+
+    def pause(self) -> None:
+        """SIGSTOP: as a machine that is suspended, or too busy for this process."""
+        self._popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on and does not know that it was away."""
+        self._popen.send_signal(signal.SIGCONT)
+
+    @property
+    def hears_sigterm(self) -> bool:
+        """Whether it has a handler for SIGTERM by now; before that it would just be killed by one."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except FileNotFoundError:
+            return False
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) & 1 << (signal.SIGTERM - 1))
 
     def ask_to_end(self) -> None:
         """SIGTERM; returns at once."""

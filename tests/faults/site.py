@@ -142,11 +142,17 @@ class Site:
 
     def start_agent(self, agent: str, *, die: str | None = None, wall: Path | None = None) -> Process:
         """Start an agent that dies at a step, or whose wall clock follows a file, if told so."""
-        arguments = ["--config", str(self.config(agent)), "--truth", str(self.truth_file(agent)), "--drain", "20"]
+        arguments = ["--config", str(self.config(agent)), "--truth", str(self.truth_file(agent)), "--drain", "60"]
         if die is None and wall is None:
             return self._start(agent, "edge_agents.cli", ["run", *arguments], {})
         extra = [*(["--die", die] if die else []), *(["--wall", str(wall)] if wall else [])]
         return self._start(agent, "tests.faults.launch_agent", [*arguments, *extra], {})
+
+    def start_fleet(self) -> Process:
+        """Start all agents in one process, as a demo does; their truth is under the name `fleet`."""
+        folder, truth = self.folder / "agents.d", self.truth_file("fleet")
+        arguments = ["run", "--config", str(folder), "--truth", str(truth), "--drain", "60"]
+        return self._start("fleet", "edge_agents.cli", arguments, {})
 
     def start_all(self, gateways: Sequence[str] = ("gw-1",)) -> None:
         for gateway in gateways:
@@ -173,7 +179,7 @@ class Site:
                 for row in session.query(UsageStream).filter(UsageStream.agent_id == agent, UsageStream.kind == "usage")
             )
 
-    def await_records(self, count: int, agents: Sequence[str] | None = None, timeout_s: float = 30.0) -> None:
+    def await_records(self, count: int, agents: Sequence[str] | None = None, timeout_s: float = 90.0) -> None:
         """Wait until the ledger holds at least so many records more than now of each agent."""
         wanted = {agent: self.upto(agent) + count for agent in agents or self.agents}
         self.wait(
@@ -182,7 +188,7 @@ class Site:
             timeout_s,
         )
 
-    def wait(self, condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+    def wait(self, condition: Callable[[], object], what: str, timeout_s: float = 90.0) -> None:
         """Wait for a condition; in vain, say what every process said last, and how far each agent came."""
         try:
             wait_until(condition, what, timeout_s)
@@ -204,7 +210,7 @@ class Site:
         for process in agents:
             process.ask_to_end()
         for process in agents:
-            assert process.wait(40) == 0, process.said()[-3000:]
+            assert process.wait(90) == 0, process.said()[-3000:]
         truths = [truth for process in agents for truth in load_truths(self.truth_file(process.name))]
         with self.database.read() as session:
             kills = self.kills if explain else None
@@ -220,8 +226,11 @@ class Site:
         self.database.dispose()
 
     def _await_online(self, agent: str) -> None:
-        before = self.upto(agent)
-        self.wait(lambda: self.upto(agent) > before, f"a record of {agent}", 40)
+        # What its predecessor had sent may be committed while this process still starts: both are looked at.
+        before, process = self.upto(agent), self.running.get(agent)
+        listening = f"{agent} to listen for its end"
+        self.wait(lambda: process is None or process.hears_sigterm, listening, 90)
+        self.wait(lambda: self.upto(agent) > before, f"a record of {agent}", 90)
 
     def _start(self, name: str, module: str, arguments: Sequence[str], env: dict[str, str]) -> Process:
         self.starts[name] = self.starts.get(name, 0) + 1

@@ -16,7 +16,7 @@ def test_a_gateway_killed_at_a_step_loses_and_doubles_nothing(make_site: MakeSit
         site.start_agent(agent)
     for passing in (1, 4):
         process = site.start_gateway(die=f"{point}:{passing}")
-        assert process.wait(20) == -9, process.said()
+        assert process.wait(90) == -9, process.said()
     site.start_gateway()
     site.await_records(3)
     verdict = site.finish()

@@ -30,7 +30,7 @@ from store.tables.calendar import BookingMode
 from store.tables.charging import Component
 
 STEPS = (1, 7, 60, 90, 360, 900, 1800, 3600, 86_400)
-NOT_TOO_MANY = settings(max_examples=200, deadline=None)
+NOT_TOO_MANY = settings(max_examples=80, deadline=None)
 
 
 def fens() -> st.SearchStrategy[int]:

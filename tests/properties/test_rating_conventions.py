@@ -46,7 +46,7 @@ from store.tables.calendar import BookingMode
 from store.tables.charging import ChargePurpose, Component
 from wire.clock import from_ms, to_ms
 
-SOME = settings(max_examples=150, deadline=None)
+SOME = settings(max_examples=60, deadline=None)
 STEPS = (1, 60, 90, 360, 1800, 3600)
 OFFSETS = (-1_000, -1, 0, 1, 999, 1_000)
 PLANTED = [

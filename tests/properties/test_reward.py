@@ -20,7 +20,7 @@ from api.rewards.rules import (
 from api.rewards.snapshot import InputSums
 from store.tables.rewards import Grade
 
-NOT_TOO_MANY = settings(max_examples=200, deadline=None)
+NOT_TOO_MANY = settings(max_examples=80, deadline=None)
 GRADES = st.none() | st.sampled_from(list(Grade))
 
 

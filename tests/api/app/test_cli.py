@@ -76,7 +76,7 @@ def test_migrate_seed_and_serve_from_nothing_to_an_answer(tmp_path: Path) -> Non
         assert (taken.returncode, taken.stdout) == (2, "")
         assert f"cannot listen on 127.0.0.1:{port}" in taken.stderr
         serving.send_signal(signal.SIGTERM)
-        serving.wait(15)
+        serving.wait(60)
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
     finally:
