@@ -143,7 +143,11 @@ def table(verdict: Verdict, killed: Counter[str], seed: int) -> str:
 @contextmanager
 def torture_site(arguments: argparse.Namespace, folder: Path) -> Iterator[Torture]:
     """Everything that a run needs, ended and removed afterwards."""
-    broker: AnyBroker = {"nats": NatsBroker, "mosquitto": MosquittoBroker}[arguments.broker](folder / "broker")
+    broker: AnyBroker
+    if arguments.broker == "mosquitto":
+        broker = MosquittoBroker(folder / "broker", saves_each_change=False)
+    else:
+        broker = NatsBroker(folder / "broker")
     postgres = Postgres(folder) if arguments.database == "postgresql" else None
     url = postgres.url if postgres is not None else f"sqlite:///{folder / 'openlab.db'}"
     database = open_database(url)

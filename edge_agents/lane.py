@@ -47,14 +47,16 @@ class Lane:
         self.flights: dict[int, _Flight] = {}
         self.complained = False
         self.doubted = False
+        self._fell_back = False
         self._asked: deque[tuple[int, int]] = deque()
         self._gone: set[int] = set()
 
     def rewind(self) -> None:
-        """Start again from the first row that is not acknowledged. What was asked for will be asked again."""
+        """Start again from the first row that is not acknowledged. What was asked for beside these stays asked for."""
         self.cursor = self.outbox.upto
+        again = sorted(seq for seq in self.flights if seq in self._gone or seq <= self.cursor)
+        self._asked.extendleft((seq, seq) for seq in reversed(again))
         self.flights.clear()
-        self._asked.clear()
         self._gone.clear()
 
     def replay(self, ranges: Sequence[tuple[int, int]]) -> Replay:
@@ -64,8 +66,8 @@ class Lane:
         """
         first_kept, asked, gone = self.outbox.first_kept, [], []
         for first, last in ranges:
-            # What lies above the cursor has not been sent yet and will be.
-            last = min(last, self.cursor)
+            # What is kept and lies above the cursor has not been sent yet and will be.
+            last = min(last, max(self.cursor, first_kept - 1))
             if first > last:
                 continue
             asked.append((first, last))
@@ -76,12 +78,19 @@ class Lane:
         return Replay(wanted - sum(last - first + 1 for first, last in gone), tuple(gone))
 
     def acknowledged(self, ack: Ack, now: float, now_ms: int) -> AckOutcome:
+        """Take the gateway's word. That it has less than it had is believed when it is said twice in a row: several
+        connections carry acknowledgements, and one can be overtaken by a newer one."""
+        if self.outbox.falls_back(ack) and not self._fell_back:
+            self._fell_back = True
+            return AckOutcome.DOUBTED
         before = self.outbox.upto
         outcome = self.outbox.acknowledge(ack, now_ms)
         self.doubted = self.doubted and outcome is not AckOutcome.TAKEN
         if outcome is AckOutcome.REWOUND:
+            self._fell_back = False
             self.rewind()
         elif outcome is AckOutcome.TAKEN:
+            self._fell_back = False
             self.flights = {seq: f for seq, f in self.flights.items() if not self.outbox.is_acknowledged(seq)}
             self._gone &= self.flights.keys()
             self.cursor = max(self.cursor, self.outbox.upto)

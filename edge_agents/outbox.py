@@ -45,6 +45,8 @@ class AckOutcome(StrEnum):
     OTHER_STREAM = "other_stream"
     BEYOND_LAST = "beyond_last"
     """It speaks of rows that were never written here. Refused."""
+    DOUBTED = "doubted"
+    """It fell below an earlier one for the first time: perhaps an old word that was overtaken. Nothing is changed."""
 
 
 class Outbox:
@@ -145,6 +147,10 @@ class Outbox:
         """Return one row, or None where it is no longer kept."""
         found = self.rows(seq - 1, 1)
         return found[0] if found and found[0].seq == seq else None
+
+    def falls_back(self, ack: Ack) -> bool:
+        """Whether an acknowledgement of this stream is below what an earlier one said."""
+        return ack.stream == self.stream and min([ack.upto, *(a - 1 for a, b in ack.holes if a <= b)]) < self.upto
 
     def acknowledge(self, ack: Ack, now_ms: int) -> AckOutcome:
         """Take the gateway's word. `now_ms` is wall time, for the replay time of what was acknowledged."""

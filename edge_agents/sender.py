@@ -53,7 +53,8 @@ class Sender:
         self._agent = agent
         self._greetings = greetings
         self._monotonic = monotonic
-        self._events: deque[str | Delivery] = deque()
+        # What happened to the connection, each with when: pump may come to it much later.
+        self._events: deque[tuple[str, float] | Delivery] = deque()
         self._losses = ConnectionLosses()
         self._rests_until: float | None = None
         self._troubles: list[Trouble] = []
@@ -71,9 +72,9 @@ class Sender:
             agent,
             subscriptions=[all_down(agent), SERVER_STATES],
             will=lambda: Publication(up(agent, Channel.STATE), greetings.will(), 1, True),
-            on_connect=lambda: self._events.append("connected"),
-            on_disconnect=lambda: self._events.append("lost"),
-            on_unreachable=lambda: self._events.append("unreachable"),
+            on_connect=lambda: self._events.append(("connected", monotonic())),
+            on_disconnect=lambda: self._events.append(("lost", monotonic())),
+            on_unreachable=lambda: self._events.append(("unreachable", monotonic())),
             on_delivery=self._events.append,
         )
 
@@ -174,13 +175,15 @@ class Sender:
             event = self._events.popleft()
             if isinstance(event, Delivery):
                 self._take_delivery(event, now)
-            elif event == "unreachable":
+                continue
+            happened, at = event
+            if happened == "unreachable":
                 self._losses.unreachable()
-            elif event == "lost":
-                if self._losses.lost(now):
+            elif happened == "lost":
+                if self._losses.lost(at):
                     self._rest(now)
             else:
-                self._losses.connected(now)
+                self._losses.connected(at)
                 # A broker that lost its data says nothing about gateways: what was heard before counts no more.
                 self._servers.clear()
                 self._rewind()
@@ -219,14 +222,17 @@ class Sender:
     def _take_ack(self, ack: Ack, now: float, *, repeated: bool) -> None:
         is_telemetry = ack.stream == self._telemetry.outbox.stream
         lane = self._telemetry if is_telemetry else self._usage
-        if repeated and ack.stream == lane.outbox.stream and ack.upto < lane.outbox.upto:
-            # An old word that comes late, not a database that was restored: that one will say so again.
+        if repeated and lane.outbox.falls_back(ack):
+            # Overtaken by newer words. Of a database that was restored, each commit and each birth says so afresh.
             return
         outcome = lane.acknowledged(ack, now, self._greetings.now_ms())
         if outcome is AckOutcome.BEYOND_LAST and not lane.doubted:
             lane.doubted = True
             detail: Detail = {"stream": ack.stream, "upto": ack.upto, "last_seq": lane.outbox.last_seq}
             self._troubles.append(Trouble("ack_beyond_last", detail))
+        if outcome is AckOutcome.DOUBTED:
+            # The birth is answered with where the stream stands now.
+            self._birth_due = True
         if outcome is AckOutcome.REWOUND:
             log.warning("the gateway has less than it had: sending again", stream=ack.stream, upto=ack.upto)
             self._birth_due = True

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from wire.client import Delivery
+from wire.client import Delivery, acknowledge
 
 log = structlog.get_logger(__name__)
 
@@ -66,8 +66,7 @@ class Batcher:
         while not self._stopping.is_set():
             batch = self._collect()
             if batch and self._work(batch):
-                for delivery in batch:
-                    delivery.ack()
+                acknowledge(batch)
                 self._checkpoint("puback")
 
     def _collect(self) -> list[Delivery]:
@@ -78,7 +77,11 @@ class Batcher:
         deadline = time.monotonic() + self._max_wait_s
         while len(batch) < self._max_items:
             try:
-                item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+                item = (
+                    self._queue.get_nowait()
+                    if not self._queue.empty()
+                    else self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+                )
             except queue.Empty:
                 break
             if item is None:

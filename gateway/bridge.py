@@ -87,6 +87,7 @@ class Gateway:
             will=lambda: self._server_state(online=False),
             on_connect=self._say_online,
             on_delivery=lambda delivery: self._take(self._usage, delivery),
+            once_in_hand=True,
         )
         self._telemetry_client = MqttClient(
             address,
@@ -94,6 +95,7 @@ class Gateway:
             subscriptions=[subscription(Channel.TELEMETRY)],
             clean_session=settings.share_group is not None,
             on_delivery=lambda delivery: self._take(self._telemetry, delivery),
+            once_in_hand=True,
         )
         self._desk = CommandDesk(
             address, f"{name}-commands", clock, lambda agent, said: self._replays.heard(agent, said)

@@ -1,5 +1,6 @@
 """Composition root of the gateway process: reads the settings, opens the parts, runs, closes them again."""
 
+import gc
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,6 +77,7 @@ def run(until: threading.Event, checkpoint: Callable[[str], None] = no_checkpoin
                 lambda: generate_latest(metrics.registry),
             )
         gateway.start()
+        _spare_collector()
         log.info("gateway online", gateway=settings.gateway_name)
         until.wait()
     except (BrokerRefused, TimeoutError, OSError) as error:
@@ -86,3 +88,10 @@ def run(until: threading.Event, checkpoint: Callable[[str], None] = no_checkpoin
         gateway.stop()
         series.close()
         database.dispose()
+
+
+def _spare_collector() -> None:
+    """A batch is thousands of objects without a cycle; looking for cycles in them is a tenth of a commit's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

@@ -29,7 +29,7 @@ class GatewaySettings(BaseSettings):
         None, description="1/3: this gateway works for the first third of the agents (for brokers without $share)"
     )
     clock_file: Path | None = None
-    batch_records: int = Field(500, ge=1, le=5000)
+    batch_records: int = Field(1000, ge=1, le=5000)
     batch_wait_ms: int = Field(50, ge=1, le=5000)
     replay_after_s: float = Field(30, gt=0, description="how old a hole in a stream is before its agent is asked")
     replay_every_s: float = Field(60, gt=0, description="how often one stream is asked at most")

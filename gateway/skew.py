@@ -8,6 +8,8 @@ lateness that stays alike over some records is taken for the clock: an agent tha
 from collections import deque
 from collections.abc import Iterable
 
+from wire.messages import timestamp_ms
+
 ALIKE_MS = 5_000
 SEEN = 3
 
@@ -16,15 +18,18 @@ class Skews:
     """The lateness of the newest records of each agent. Fed and read by different threads; each call is short."""
 
     def __init__(self) -> None:
-        self._late: dict[str, deque[int]] = {}
+        self._seen: dict[str, deque[tuple[int, str]]] = {}
 
-    def note(self, agent: str, late_ms: int) -> None:
-        """Take a record's lateness: time of receipt less the label it carries; negative where the label is ahead."""
-        self._late.setdefault(agent, deque(maxlen=SEEN)).append(late_ms)
+    def note(self, agent: str, received_ms: int, label: str) -> None:
+        """Take a record's time of receipt and the wire timestamp it carries."""
+        self._seen.setdefault(agent, deque(maxlen=SEEN)).append((received_ms, label))
 
     def known(self) -> dict[str, int]:
         """Return the skew of every agent whose last records agree, in milliseconds; positive: its clock is behind."""
-        found = {agent: _agreed(tuple(late)) for agent, late in list(self._late.items())}
+        found = {
+            agent: _agreed([received_ms - timestamp_ms(label) for received_ms, label in tuple(seen)])
+            for agent, seen in list(self._seen.items())
+        }
         return {agent: skew for agent, skew in found.items() if skew is not None}
 
 

@@ -104,7 +104,7 @@ class UsagePipe:
             self._memory.keep(result.pending)
         for arrival in arrivals:
             if arrival.record is not None:
-                self.skews.note(arrival.agent_id, now_ms - timestamp_ms(arrival.record.ts))
+                self.skews.note(arrival.agent_id, now_ms, arrival.record.ts)
         self._checkpoint("committed")
         for (agent, stream), mark in marks.items():
             self._acknowledge(agent, stream, mark)

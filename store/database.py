@@ -27,11 +27,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
-from store.errors import AlreadyThere, AppendOnly, CalendarOverlap, StillReferenced, StoreError, TryAgain
+from store.errors import AlreadyThere, AppendOnly, CalendarOverlap, OutOfOrder, StillReferenced, StoreError, TryAgain
 from store.types import UtcDateTime
 
 OVERLAP_MARK = "openlab_calendar_overlap"
 APPEND_ONLY_MARK = "openlab_append_only"
+OUT_OF_ORDER_MARK = "openlab_out_of_order"
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -116,7 +117,22 @@ def insert_statement(session: Session, table: type[Base]) -> Any:
 def insert_many(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows that all name the same columns, by the fastest way the engine has. Errors as of any statement."""
     if rows:
-        _INSERTS_MANY[session.get_bind().dialect.name](session, table, rows)
+        names = list(rows[0])
+        insert_tuples(session, table, names, list(_stored(session, table, names, rows)))
+
+
+def update_many(session: Session, table: type[Base], key: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Set the columns of existing rows, found by `key`; all rows name the same columns. Errors as of any statement."""
+    if rows:
+        names = [name for name in rows[0] if name not in key]
+        stored = _stored(session, table, [*names, *key], rows)
+        _UPDATES_MANY[session.get_bind().dialect.name](session, table, names, key, list(stored))
+
+
+def insert_tuples(session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of these columns, values as the database holds them (text, integers). Errors as of any statement."""
+    if rows:
+        _INSERTS_MANY[session.get_bind().dialect.name](session, table, columns, rows)
 
 
 def refusal_of(session: Session, error: DBAPIError) -> StoreError | None:
@@ -179,6 +195,8 @@ def _translate_sqlite(error: DBAPIError) -> StoreError | None:
         return CalendarOverlap("the instrument is taken at that time")
     if APPEND_ONLY_MARK in text:
         return AppendOnly(text)
+    if OUT_OF_ORDER_MARK in text:
+        return OutOfOrder(text)
     if "UNIQUE constraint failed" in text:
         return AlreadyThere(text)
     if "FOREIGN KEY constraint failed" in text:
@@ -194,7 +212,11 @@ def _open_postgresql(url: str) -> _Opened:
         pool_size=20,
         max_overflow=20,
         pool_pre_ping=True,
-        connect_args={"options": "-c lock_timeout=10000 -c timezone=UTC", "connect_timeout": 5},
+        # What is streamed is read to its end: plans that give the first rows soon take ten times as long for all.
+        connect_args={
+            "options": "-c lock_timeout=10000 -c timezone=UTC -c cursor_tuple_fraction=1.0",
+            "connect_timeout": 5,
+        },
     )
 
     @event.listens_for(engine, "begin")
@@ -211,6 +233,8 @@ def _translate_postgresql(error: DBAPIError) -> StoreError | None:
         return CalendarOverlap("the instrument is taken at that time")
     if APPEND_ONLY_MARK in text:
         return AppendOnly(text)
+    if OUT_OF_ORDER_MARK in text:
+        return OutOfOrder(text)
     if isinstance(error, IntegrityError) and code == "23505":
         return AlreadyThere(text)
     if code == "23503":
@@ -220,33 +244,60 @@ def _translate_postgresql(error: DBAPIError) -> StoreError | None:
     return None
 
 
-def _plain_rows(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
-    columns = [(name, table.__table__.c[name].type.bind_processor(connection.dialect)) for name in rows[0]]
+def _stored(
+    session: Session, table: type[Base], names: Sequence[str], rows: Sequence[dict[str, Any]]
+) -> Iterator[tuple[Any, ...]]:
+    columns = table.__table__.c
+    dialect = session.get_bind().dialect
+    converts = [(name, columns[name].type.dialect_impl(dialect).bind_processor(dialect)) for name in names]
     for row in rows:
-        yield tuple(row[name] if convert is None else convert(row[name]) for name, convert in columns)
+        yield tuple(row[name] if convert is None else convert(row[name]) for name, convert in converts)
 
 
-def _insert_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    marks = ", ".join("?" for _ in rows[0])
-    statement = f"INSERT INTO {table.__tablename__} ({', '.join(rows[0])}) VALUES ({marks})"
-    connection = session.connection()
-    connection.exec_driver_sql(statement, list(_plain_rows(connection, table, rows)))
+def _insert_rows(session: Session, table: type[Base], names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    marks = ", ".join("?" for _ in names)
+    statement = f"INSERT INTO {table.__tablename__} ({', '.join(names)}) VALUES ({marks})"
+    session.connection().exec_driver_sql(statement, list(rows))
 
 
-def _copy_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    statement = f"COPY {table.__tablename__} ({', '.join(rows[0])}) FROM STDIN"
+def _copy_rows(session: Session, table: type[Base], names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    statement = f"COPY {table.__tablename__} ({', '.join(names)}) FROM STDIN"
     connection = session.connection()
     driver: Any = connection.connection.driver_connection
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in _plain_rows(connection, table, rows):
+            for row in rows:
                 copy.write_row(row)
     except driver.Error as error:
         base = type(driver).Error
         raise DBAPIError.instance(statement, None, error, base, dialect=connection.dialect) from error
 
 
+def _update_rows(
+    session: Session, table: type[Base], names: Sequence[str], key: Sequence[str], rows: list[tuple[Any, ...]]
+) -> None:
+    changes, found = ", ".join(f"{name} = ?" for name in names), " AND ".join(f"{name} = ?" for name in key)
+    statement = f"UPDATE {table.__tablename__} SET {changes} WHERE {found}"
+    session.connection().exec_driver_sql(statement, rows)
+
+
+def _update_from_arrays(
+    session: Session, table: type[Base], names: Sequence[str], key: Sequence[str], rows: list[tuple[Any, ...]]
+) -> None:
+    connection = session.connection()
+    columns, given = table.__table__.c, [*names, *key]
+    # One statement for all rows: the server plans it once, and nobody waits for an answer to each.
+    arrays = ", ".join(f"%s::{columns[name].type.compile(connection.dialect)}[]" for name in given)
+    changes = ", ".join(f"{name} = given.{name}" for name in names)
+    found = " AND ".join(f"{table.__tablename__}.{name} = given.{name}" for name in key)
+    statement = (
+        f"UPDATE {table.__tablename__} SET {changes} FROM unnest({arrays}) AS given({', '.join(given)}) WHERE {found}"
+    )
+    connection.exec_driver_sql(statement, tuple(list(column) for column in zip(*rows, strict=True)))
+
+
 _INSERTS_MANY = {"sqlite": _insert_rows, "postgresql": _copy_rows}
+_UPDATES_MANY = {"sqlite": _update_rows, "postgresql": _update_from_arrays}
 _CODE_POINT_COLLATIONS = {"sqlite": "BINARY", "postgresql": "C"}
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _TRANSLATIONS = {"sqlite": _translate_sqlite, "postgresql": _translate_postgresql}

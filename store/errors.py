@@ -21,6 +21,10 @@ class AppendOnly(StoreError):
     """Somebody tried to edit or delete a row of an append-only table."""
 
 
+class OutOfOrder(StoreError):
+    """Somebody tried to record a step before what has to come first, or after what ends it."""
+
+
 class TryAgain(StoreError):
     """The database was busy (lock timeout, deadlock, serialisation): the same transaction may succeed now."""
 

@@ -23,7 +23,10 @@ from wire.ids import is_wire_id
 from wire.topics import ROOT
 
 MAX_PACKET_BYTES = 256 * 1024
-MAX_UNACKNOWLEDGED = 1000
+MAX_UNACKNOWLEDGED = 2000
+# A county that comes back at once brings thousands of records, each synced to disk. With the NATS server's own 5 s it
+# would drop every connection whose turn has not come, and begin again with all that they had sent.
+STORED_WITHIN_S = 60
 MAX_QUEUED = 100_000
 _PASSWORD = re.compile(r"[A-Za-z0-9_.~-]{8,128}\Z")
 _PBKDF2_ROUNDS = 101  # what mosquitto_passwd writes; the strength lies in the token, not in the rounds
@@ -170,7 +173,7 @@ def nats_config(
         f"jetstream {{ store_dir: {json.dumps(store_dir)}, sync_interval: always, "
         f"max_file_store: {max_store_bytes}, max_memory_store: {64 * 1024**2} }}",
         f'mqtt {{ host: "127.0.0.1", port: {port}, max_ack_pending: {MAX_UNACKNOWLEDGED}, '
-        f'ack_wait: "{round(ack_wait_s * 1000)}ms" }}',
+        f'ack_wait: "{round(ack_wait_s * 1000)}ms", js_api_timeout: "{STORED_WITHIN_S}s" }}',
         "authorization {",
         "  users: [",
         *(f"    {_nats_user(login)}" for login in logins),

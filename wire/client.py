@@ -18,6 +18,7 @@ import paho.mqtt.client as paho
 import structlog
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from wire.bulk_client import BulkClient
 from wire.errors import WireError
 
 log = structlog.get_logger(__name__)
@@ -81,6 +82,30 @@ class Delivery:
         self._ack()
 
 
+class _Receipt:
+    """The acknowledgement of one message of QoS 1, as it was received on one connection."""
+
+    __slots__ = ("client", "connection", "mid")
+
+    def __init__(self, client: "MqttClient", connection: int, mid: int) -> None:
+        self.client, self.connection, self.mid = client, connection, mid
+
+    def __call__(self) -> None:
+        self.client.send_pubacks([self])
+
+
+def acknowledge(deliveries: Sequence[Delivery]) -> None:
+    """Acknowledge many deliveries as `Delivery.ack` does each, in their order, with one write a connection."""
+    by_client: dict[MqttClient, list[_Receipt]] = {}
+    for delivery in deliveries:
+        if isinstance(delivery._ack, _Receipt):
+            by_client.setdefault(delivery._ack.client, []).append(delivery._ack)
+        else:
+            delivery.ack()
+    for client, receipts in by_client.items():
+        client.send_pubacks(receipts)
+
+
 class MqttClient:
     """One connection that keeps itself up. Construct, set the callbacks, `start`; `stop` says good-bye properly."""
 
@@ -98,7 +123,11 @@ class MqttClient:
         on_unreachable: Callable[[], None] | None = None,
         on_delivery: Callable[[Delivery], None] | None = None,
         on_puback: Callable[[int], None] | None = None,
+        once_in_hand: bool = False,
     ) -> None:
+        """`once_in_hand`: a message that was not acknowledged yet and comes again on the same connection is not handed
+        over a second time. Some brokers repeat it every half minute, and it would fill the memory of who is waiting.
+        """
         self._address = address
         self._subscriptions = list(subscriptions)
         self._keepalive_s = keepalive_s
@@ -108,6 +137,8 @@ class MqttClient:
         self._on_unreachable = on_unreachable
         self._on_delivery = on_delivery
         self._on_puback = on_puback
+        self._once_in_hand = once_in_hand
+        self._in_hand: set[int] = set()
         self._connection = 0
         self._connected = threading.Event()
         self._settled = threading.Event()
@@ -115,7 +146,7 @@ class MqttClient:
         self.refusal: str | None = None
         self.denied: tuple[str, ...] = ()
         self.callback_errors = 0
-        self._paho = paho.Client(
+        self._paho = BulkClient(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             clean_session=clean_session,
@@ -133,6 +164,7 @@ class MqttClient:
         self._paho.on_connect = self._connect_done
         self._paho.on_disconnect = self._disconnected
         self._paho.on_connect_fail = self._unreachable
+        self._paho.on_untrusted = self._untrusted
         self._paho.on_message = self._message
         self._paho.on_publish = self._published
         self._paho.on_subscribe = self._subscribe_done
@@ -194,6 +226,13 @@ class MqttClient:
         info.wait_for_publish(timeout_s)
         return info.is_published()
 
+    def send_pubacks(self, receipts: Sequence[_Receipt]) -> None:
+        """Send the PUBACKs of messages of this client; those of a connection that is gone are left out."""
+        mids = [receipt.mid for receipt in receipts if receipt.connection == self._connection]
+        # First: the broker may use a number again as soon as it is acknowledged.
+        self._in_hand.difference_update(mids)
+        self._paho.ack_all(mids)
+
     def stop(self) -> None:
         """Disconnect in an orderly way (no last will is sent) and end the network thread."""
         self._paho.disconnect()
@@ -211,6 +250,7 @@ class MqttClient:
             self._settled.set()
             return
         self.refusal = None
+        self._in_hand.clear()
         self._connection += 1
         # On every connect: a broker that lost its database has forgotten what we subscribed to.
         if self._subscriptions:
@@ -234,17 +274,20 @@ class MqttClient:
         if self._on_disconnect is not None:
             self._call("on_disconnect", self._on_disconnect)
 
+    def _untrusted(self, why: str) -> None:
+        self.refusal = f"its certificate is not accepted: {why}"
+        self._settled.set()
+
     def _unreachable(self, client: paho.Client, userdata: object) -> None:
         if self._on_unreachable is not None:
             self._call("on_unreachable", self._on_unreachable)
 
     def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
-        connection, mid, qos = self._connection, message.mid, message.qos
-
-        def ack() -> None:
-            if self._connection == connection:
-                client.ack(mid, qos)
-
+        if message.qos and self._once_in_hand:
+            if message.dup and message.mid in self._in_hand:
+                return
+            self._in_hand.add(message.mid)
+        ack = _Receipt(self, self._connection, message.mid) if message.qos else _nothing
         try:
             topic = message.topic
         except UnicodeDecodeError:
@@ -255,7 +298,8 @@ class MqttClient:
             ack()
         else:
             delivery = Delivery(topic, bytes(message.payload), message.retain, ack, message.dup)
-            self._call("on_delivery", self._on_delivery, delivery)
+            if not self._call("on_delivery", self._on_delivery, delivery):
+                self._in_hand.discard(message.mid)
 
     def _published(self, client: paho.Client, userdata: object, mid: int, reason: object, properties: object) -> None:
         if self._on_puback is not None:
@@ -268,9 +312,16 @@ class MqttClient:
             log.warning("the broker denied subscriptions", denied=self.denied, username=self._address.username)
         self._subscribed.set()
 
-    def _call(self, name: str, callback: Callable[..., None], *arguments: object) -> None:
+    def _call(self, name: str, callback: Callable[..., None], *arguments: object) -> bool:
+        """Call back; whether it came through."""
         try:
             callback(*arguments)
         except Exception:
             self.callback_errors += 1
             log.exception("a callback of the MQTT client failed", callback=name)
+            return False
+        return True
+
+
+def _nothing() -> None:
+    """What there is to acknowledge of a message of QoS 0."""

@@ -9,13 +9,14 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from wire.ids import kernel_boot_id
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Clock(Protocol):
@@ -41,17 +42,18 @@ class Clock(Protocol):
 
 
 def from_ms(ms: int) -> datetime:
-    """Return the aware UTC datetime of `ms` milliseconds since 1970, exactly."""
-    seconds, rest = divmod(ms, 1000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
+    """Return the aware UTC datetime of `ms` milliseconds since 1970, exactly. Raises ValueError outside our era."""
+    try:
+        return _EPOCH + ms * _MILLISECOND
+    except OverflowError:
+        raise ValueError(f"{ms} ms since 1970 lies outside the calendar") from None
 
 
 def to_ms(moment: datetime) -> int:
     """Return UTC milliseconds of an aware datetime, rounded down. Raises ValueError for a naive one."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; give an aware datetime")
-    delta = moment - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 class SystemClock:

@@ -24,7 +24,7 @@ from store.ledger.fold import (
 from store.ledger.loading import Known
 from store.ledger.memory import Pending
 from store.ledger.streams import StreamHead
-from store.ledger.writes import Row, Writes
+from store.ledger.writes import Row, Writes, reading_subject
 from store.tables.usage import EntryKind
 from wire.clock import from_ms
 from wire.messages import RecordKind, UsageRecord
@@ -56,6 +56,8 @@ class StreamFolder:
             elif not is_about_an_instrument(record):
                 self._link_event(arrival.seq, None, record.kind.value)
                 self._alarm(record)
+                if record.kind is RecordKind.CHECKIN:
+                    self._writes.to_check_in.add(reading_subject(self._head.agent_id, self._head.stream, record.seq))
             else:
                 touched.add(record.inst)
                 self._fold_one(record)
@@ -73,7 +75,7 @@ class StreamFolder:
         self._positions[record.inst] = position
         for effect in effects:
             self._apply(record, effect)
-        if record.kind in (RecordKind.CHECKIN, RecordKind.FAULT):
+        if record.kind is RecordKind.FAULT:
             self._link_event(record.seq, record.inst, record.kind.value)
 
     def _apply(self, record: UsageRecord, effect: Effect) -> None:

@@ -76,6 +76,8 @@ class Oddity:
 
 Effect = SessionOpened | SessionClosed | UnknownTime | Oddity
 
+_TAKE_NO_TIME = frozenset({RecordKind.CONFIG, RecordKind.SPOOL_LOST, RecordKind.CLOCK, RecordKind.CHECKIN})
+
 
 def fold(before: Position | None, record: UsageRecord) -> tuple[Position, tuple[Effect, ...]]:
     """Return where the instrument stands after `record`, and what happened.
@@ -187,8 +189,9 @@ def _drove(before: Odometer, record: UsageRecord) -> bool:
 
 
 def is_about_an_instrument(record: UsageRecord) -> bool:
-    """Whether a record accounts for an instrument's time (and not for the agent itself)."""
-    return record.inst != "_" and record.kind not in (RecordKind.CONFIG, RecordKind.SPOOL_LOST, RecordKind.CLOCK)
+    """Whether a record accounts for an instrument's time (and not for the agent itself, or for a card held to a reader,
+    which knows no odometer)."""
+    return record.inst != "_" and record.kind not in _TAKE_NO_TIME
 
 
 __all__ = [

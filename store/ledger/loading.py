@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import BigInteger, select, tuple_, type_coerce
 from sqlalchemy.orm import Session
 
 from store.ledger.fold import OpenSession, Position
@@ -15,7 +16,6 @@ from store.ledger.memory import ChainMemory, Pending
 from store.ledger.streams import StreamHead, StreamKey
 from store.tables.registry import Metering
 from store.tables.usage import MeterPosition, UsageRecordRow, UsageSession, UsageStream
-from wire.clock import to_ms
 from wire.messages import Odometer, PowerState
 
 
@@ -36,56 +36,82 @@ class Known:
         return facts[max(0, bisect_right(facts, at) - 1)]
 
 
-def load_known(session: Session, heads: Sequence[StreamHead], memory: ChainMemory | None) -> Known:
-    """Read what folding needs of these locked streams. `memory` may spare the reading of hashes."""
+def load_known(
+    session: Session, heads: Sequence[StreamHead], memory: ChainMemory | None, opening: Iterable[str]
+) -> Known:
+    """Read what folding needs of these locked streams. `memory` may spare the reading of hashes; `opening` are the
+    agents of whom a session may begin: only those need a metering fact."""
     return Known(
         _positions(session, [head.key for head in heads]),
-        _meterings(session, {head.agent_id for head in heads}),
+        _meterings(session, opening),
         _pending(session, heads, memory),
-    )
-
-
-def position_of(row: MeterPosition, opened: UsageSession | None) -> Position:
-    """Return the position that a stored row (and its open session) stands for."""
-    return Position(
-        instrument_id=row.instrument_id,
-        last_seq=row.last_seq,
-        boot=row.boot,
-        to_ms=row.to_ms,
-        at_ms=to_ms(row.accounted_to),
-        state=PowerState(row.state),
-        odo=Odometer(
-            off=row.odo_off_ms, standby=row.odo_standby_ms, running=row.odo_running_ms, unknown=row.odo_unknown_ms
-        ),
-        sessions=row.sessions,
-        open=None
-        if opened is None
-        else OpenSession(
-            session_id=opened.session_id,
-            open_seq=opened.open_seq,
-            started_ms=to_ms(opened.started_at),
-            running_first_ms=opened.odo_running_first_ms,
-            unknown_first_ms=opened.odo_unknown_first_ms,
-            flags=frozenset(opened.flags.split()),
-        ),
     )
 
 
 def _positions(session: Session, keys: Sequence[StreamKey]) -> dict[StreamKey, dict[str, Position]]:
     found: dict[StreamKey, dict[str, Position]] = defaultdict(dict)
     rows = session.execute(
-        select(MeterPosition, UsageSession)
+        select(
+            MeterPosition.agent_id,
+            MeterPosition.stream,
+            MeterPosition.instrument_id,
+            MeterPosition.last_seq,
+            MeterPosition.boot,
+            MeterPosition.to_ms,
+            type_coerce(MeterPosition.accounted_to, BigInteger).label("at_ms"),
+            MeterPosition.state,
+            MeterPosition.odo_off_ms,
+            MeterPosition.odo_standby_ms,
+            MeterPosition.odo_running_ms,
+            MeterPosition.odo_unknown_ms,
+            MeterPosition.sessions,
+            UsageSession.session_id,
+            UsageSession.open_seq,
+            type_coerce(UsageSession.started_at, BigInteger).label("started_ms"),
+            UsageSession.odo_running_first_ms,
+            UsageSession.odo_unknown_first_ms,
+            UsageSession.flags,
+        )
         .outerjoin(UsageSession, UsageSession.session_id == MeterPosition.open_session_id)
         .where(tuple_(MeterPosition.agent_id, MeterPosition.stream).in_(keys))
-        .execution_options(populate_existing=True)
     )
-    for row, opened in rows:
-        found[row.agent_id, row.stream][row.instrument_id] = position_of(row, opened)
+    for row in rows:
+        found[row.agent_id, row.stream][row.instrument_id] = _position_of(row)
     return found
+
+
+def _position_of(row: Any) -> Position:
+    """Return the position that a stored row (and its open session) stands for."""
+    opened = None
+    if row.session_id is not None:
+        opened = OpenSession(
+            session_id=row.session_id,
+            open_seq=row.open_seq,
+            started_ms=row.started_ms,
+            running_first_ms=row.odo_running_first_ms,
+            unknown_first_ms=row.odo_unknown_first_ms,
+            flags=frozenset(row.flags.split()),
+        )
+    return Position(
+        instrument_id=row.instrument_id,
+        last_seq=row.last_seq,
+        boot=row.boot,
+        to_ms=row.to_ms,
+        at_ms=row.at_ms,
+        state=PowerState(row.state),
+        odo=Odometer(
+            off=row.odo_off_ms, standby=row.odo_standby_ms, running=row.odo_running_ms, unknown=row.odo_unknown_ms
+        ),
+        sessions=row.sessions,
+        open=opened,
+    )
 
 
 def _meterings(session: Session, agents: Iterable[str]) -> dict[tuple[str, str], list[datetime]]:
     found: dict[tuple[str, str], list[datetime]] = defaultdict(list)
+    agents = set(agents)
+    if not agents:
+        return found
     rows = session.execute(
         select(Metering.instrument_id, Metering.agent_id, Metering.effective_at)
         .where(Metering.agent_id.in_(agents))

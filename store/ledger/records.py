@@ -9,14 +9,13 @@ depend on the number of streams or records in the batch.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from store.alerts import raise_alert
 from store.canonical import sha256_hex
-from store.database import insert_many
+from store.database import insert_tuples
 from store.ledger.applying import StreamFolder
 from store.ledger.loading import load_known
 from store.ledger.memory import ChainMemory, Pending
@@ -35,9 +34,13 @@ from store.ledger.writes import Writes
 from store.tables.usage import UsageConflict, UsageRecordRow
 from store.upsert import insert_if_absent
 from wire.clock import from_ms
-from wire.messages import StreamKind, UsageRecord, timestamp_ms
+from wire.messages import RecordKind, StreamKind, UsageRecord, timestamp_ms
 
 _KEYS_AT_ONCE = 500
+_COLUMNS = (
+    *("agent_id", "stream", "seq", "kind", "instrument_id", "session_id"),
+    *("at", "payload", "payload_sha256", "received_at"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,12 @@ class Arrival:
     payload: bytes
     record: UsageRecord | None
 
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of the bytes as they came."""
-        return sha256_hex(self.payload)
+    sha256: str = field(init=False, compare=False)
+    """Hash of the bytes as they came."""
+
+    def __post_init__(self) -> None:
+        # Not a cached property: those take a lock in this Python, and this is done for every record there is.
+        object.__setattr__(self, "sha256", sha256_hex(self.payload))
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,10 @@ def commit_usage(
     }
     pending = {}
     if ready:
-        known = load_known(session, [heads[key] for key in ready], memory)
+        opening = {
+            a.agent_id for found in ready.values() for a in found if a.record and a.record.kind is RecordKind.OPEN
+        }
+        known = load_known(session, [heads[key] for key in ready], memory, opening)
         writes = Writes()
         for key, found in ready.items():
             pending[key] = StreamFolder(heads[key], known, writes, received_at_ms, recorded_by).fold_all(found)
@@ -178,23 +186,23 @@ def _keep_conflict(session: Session, arrival: Arrival, now_ms: int) -> None:
 def _insert_records(session: Session, new: Sequence[Arrival], now_ms: int) -> None:
     if not new:
         return
-    received = from_ms(now_ms)
-    insert_many(
+    insert_tuples(
         session,
         UsageRecordRow,
+        _COLUMNS,
         [
-            {
-                "agent_id": a.agent_id,
-                "stream": a.stream,
-                "seq": a.seq,
-                "kind": a.record.kind.value if a.record else PARKED,
-                "instrument_id": a.record.inst if a.record and a.record.inst != "_" else None,
-                "session_id": a.record.session if a.record else None,
-                "at": from_ms(timestamp_ms(a.record.ts)) if a.record else received,
-                "payload": a.payload,
-                "payload_sha256": a.sha256,
-                "received_at": received,
-            }
+            (
+                a.agent_id,
+                a.stream,
+                a.seq,
+                a.record.kind.value if a.record else PARKED,
+                a.record.inst if a.record and a.record.inst != "_" else None,
+                a.record.session if a.record else None,
+                timestamp_ms(a.record.ts) if a.record else now_ms,
+                a.payload,
+                a.sha256,
+                now_ms,
+            )
             for a in new
         ],
     )

@@ -20,10 +20,10 @@ from store.ledger.fold import OpenSession, SessionClosed, is_about_an_instrument
 from store.ledger.loading import load_known
 from store.ledger.refolding import PARKED, Refold, stored_records, understood, unparked_reason, unparked_seqs
 from store.ledger.streams import StreamHead, StreamKey, lock_streams, save_heads
-from store.ledger.writes import Writes
+from store.ledger.writes import Writes, reading_subject
 from store.tables.calendar import BookingUse, UnbookedUse
 from store.tables.usage import EntryKind, UsageEntry, UsageRecordRow, UsageSession
-from wire.messages import StreamKind, UsageRecord
+from wire.messages import RecordKind, StreamKind, UsageRecord
 
 
 class ReplayRefused(StoreError):
@@ -140,9 +140,11 @@ def _apply(
     now_ms: int,
     by: str,
 ) -> Unparked:
-    known = load_known(session, [head], None)
+    known = load_known(session, [head], None, [head.agent_id])
     chain, writes, seq = ChainBuilder(head, by, now_ms), Writes(), record.seq
     writes.to_match |= to_match
+    if record.kind is RecordKind.CHECKIN:
+        writes.to_check_in.add(reading_subject(head.agent_id, head.stream, seq))
     about = record.inst if is_about_an_instrument(record) else None
     at = head.chained_upto  # these links cover no record: those after the last link wait for the next one
     chain.link(at, Statement(EntryKind.EVENT, about, None, None, 0, now_ms, now_ms, unparked_reason(seq)))

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from store.tables.registry import Agent, Instrument, Metering
 from store.tables.usage import QuarantineReason
+from wire.topics import AGENT_ITSELF
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Registry:
             return QuarantineReason.UNKNOWN_AGENT
         if rights.revoked:
             return QuarantineReason.REVOKED_AGENT
-        if instrument_id == "_" or instrument_id in rights.instruments:
+        if instrument_id == AGENT_ITSELF or instrument_id in rights.instruments:
             return None
         if instrument_id in self.instruments:
             return QuarantineReason.FOREIGN_INSTRUMENT
@@ -42,21 +43,19 @@ class Registry:
 
 def load_registry(session: Session, agent_ids: Iterable[str], instrument_ids: Iterable[str]) -> Registry:
     """Read what is known of some agents and instruments."""
-    agents = set(agent_ids)
-    revoked = {
-        row.agent_id: row.revoked
-        for row in session.execute(
-            select(Agent.agent_id, Agent.revoked_at.is_not(None).label("revoked")).where(Agent.agent_id.in_(agents))
-        )
-    }
-    speaks_for: dict[str, set[str]] = {agent: set() for agent in revoked}
-    for agent, instrument in session.execute(
-        select(Metering.agent_id, Metering.instrument_id).where(Metering.agent_id.in_(agents)).distinct()
+    revoked: dict[str, bool] = {}
+    speaks_for: dict[str, set[str]] = {}
+    for agent, gone, instrument in session.execute(
+        select(Agent.agent_id, Agent.revoked_at.is_not(None), Metering.instrument_id)
+        .outerjoin(Metering, Metering.agent_id == Agent.agent_id)
+        .where(Agent.agent_id.in_(set(agent_ids)))
     ):
-        speaks_for[agent].add(instrument)
-    known = session.scalars(
-        select(Instrument.instrument_id).where(Instrument.instrument_id.in_(set(instrument_ids)))
-    ).all()
+        revoked[agent] = bool(gone)
+        speaks_for.setdefault(agent, set()).update([instrument] if instrument is not None else ())
+    known = set().union(*speaks_for.values())
+    # Nearly always everybody speaks for his own, and there is nothing to look up.
+    if others := set(instrument_ids) - known - {AGENT_ITSELF}:
+        known |= set(session.scalars(select(Instrument.instrument_id).where(Instrument.instrument_id.in_(others))))
     return Registry(
-        {agent: Rights(bool(gone), frozenset(speaks_for[agent])) for agent, gone in revoked.items()}, frozenset(known)
+        {agent: Rights(gone, frozenset(speaks_for[agent])) for agent, gone in revoked.items()}, frozenset(known)
     )

@@ -7,11 +7,11 @@ streams at once: a county sends a batch from 82 streams, and a query for each wo
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from store.canonical import GENESIS
-from store.database import insert_statement
+from store.database import insert_statement, update_many
 from store.tables.usage import UsageRecordRow, UsageStream
 from wire.clock import from_ms
 from wire.messages import StreamKind
@@ -86,26 +86,20 @@ def lock_streams(
 
 def save_heads(session: Session, heads: Iterable[StreamHead], now_ms: int) -> None:
     """Write locked streams back."""
+    now = from_ms(now_ms)
     rows = [
         {
-            "of_agent": head.agent_id,
-            "of_stream": head.stream,
+            "agent_id": head.agent_id,
+            "stream": head.stream,
             "upto": head.upto,
             "chain_seq": head.chain_seq,
             "chain_hash": head.chain_hash,
             "chained_upto": head.chained_upto,
-            "last_seen_at": from_ms(now_ms),
+            "last_seen_at": now,
         }
         for head in heads
     ]
-    if rows:
-        table = UsageStream.__table__
-        session.connection().execute(
-            update(UsageStream.__table__).where(  # type: ignore[arg-type]
-                table.c.agent_id == bindparam("of_agent"), table.c.stream == bindparam("of_stream")
-            ),
-            rows,
-        )
+    update_many(session, UsageStream, ["agent_id", "stream"], rows)
 
 
 def highest_stored(session: Session, keys: Sequence[StreamKey]) -> dict[StreamKey, int]:

@@ -6,10 +6,20 @@ from pathlib import Path
 import pytest
 
 from tests.faults.site import Site
-from tests.support.brokers import NatsBroker
+from tests.support.brokers import MosquittoBroker, NatsBroker
 from tests.support.databases import DatabaseServers
 
 MakeSite = Callable[..., Site]
+
+
+class LimitedBroker(MosquittoBroker):
+    """Mosquitto with a line of its configuration replaced."""
+
+    def set(self, **options: object) -> None:
+        """Write options; they count from the next start."""
+        config = self._folder / "mosquitto.conf"
+        lines = [line for line in config.read_text().splitlines() if line.split()[0] not in options]
+        config.write_text("\n".join([*lines, *(f"{name} {value}" for name, value in options.items())]) + "\n")
 
 
 @pytest.fixture
@@ -34,3 +44,11 @@ def make_site(tmp_path: Path, nats_broker: NatsBroker, database_servers: Databas
 def site(make_site: MakeSite) -> Site:
     """Two agents at sixty times the speed, on SQLite and the embedded broker."""
     return make_site()
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[LimitedBroker]:
+    """Not started yet."""
+    broker = LimitedBroker(tmp_path / "mosquitto")
+    yield broker
+    broker.stop()

@@ -14,7 +14,7 @@ from store.liveness import Heard, note_heard
 from store.tables.usage import AgentStatus, Alert
 from tests.support.usage import NINE, StreamWriter
 from wire.clock import ManualClock
-from wire.messages import PowerState
+from wire.messages import PowerState, timestamp
 
 
 def open_alerts(database: Database) -> list[tuple[str, str, str]]:
@@ -80,10 +80,10 @@ def test_records_that_are_all_equally_late_tell_of_a_clock_and_a_backlog_does_no
     agent = f"a-{instruments[0]}"
     hear(database, clock, agent)
     for late_ms in (3_600_000, 3_540_000, 3_480_000):
-        skews.note(agent, late_ms)
+        skews.note(agent, NINE + late_ms, timestamp(NINE))
     assert watch.look() == (0, 0)
     for late_ms in (90_100, 90_050, 91_000):
-        skews.note(agent, late_ms)
+        skews.note(agent, NINE + late_ms, timestamp(NINE))
     assert watch.look() == (1, 0)
     assert open_alerts(database) == [("clock_wrong", agent, "h01")]
     with database.read() as session:

@@ -85,7 +85,9 @@ class MosquittoBroker:
     # It saves its queue when it ends and every so often, not before it acknowledges.
     keeps_acknowledged_over_kill = False
 
-    def __init__(self, folder: Path, logins: Sequence[Login] = LOGINS) -> None:
+    def __init__(self, folder: Path, logins: Sequence[Login] = LOGINS, *, saves_each_change: bool = True) -> None:
+        """`saves_each_change` False: once a minute, as in production. Each save writes all that is queued, so under a
+        backlog the former is all that the broker does."""
         self._binary = require_binary("mosquitto", "apt-get install mosquitto")
         self._folder = folder
         self.port = free_port()
@@ -100,8 +102,7 @@ class MosquittoBroker:
             f"acl_file {folder / 'acl'}",
             "persistence true",
             f"persistence_location {folder}/",
-            "autosave_on_changes true",
-            "autosave_interval 1",
+            *(("autosave_on_changes true", "autosave_interval 1") if saves_each_change else ("autosave_interval 60",)),
             f"max_inflight_messages {MAX_UNACKNOWLEDGED}",
             f"max_queued_messages {MAX_QUEUED}",
             f"max_packet_size {MAX_PACKET_BYTES}",

@@ -104,6 +104,7 @@ def test_the_nats_server_accepts_the_configuration_and_listens_only_here(tmp_pat
     assert text.count("127.0.0.1") == 2
     assert "sync_interval: always" in text
     assert 'ack_wait: "30000ms"' in text
+    assert 'js_api_timeout: "60s"' in text
     assert text.count('allowed_connection_types: ["MQTT"]') == 2
     assert "http" not in text
     config = tmp_path / "nats.conf"
