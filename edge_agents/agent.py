@@ -11,11 +11,12 @@ from pathlib import Path
 
 import structlog
 
+from edge_agents.drivers.cards import CardReader
 from edge_agents.journal import Journal, SpoolBroken, SpoolLimits, is_passing
 from edge_agents.orders import Orders, Reach
 from edge_agents.outbox import Outbox, Row
 from edge_agents.presence import Cause, agent_state, birth
-from edge_agents.records import Detail, fact
+from edge_agents.records import Detail, check_in, fact
 from edge_agents.sender import Greetings, Sender
 from edge_agents.session_state import Labels
 from edge_agents.spool_file import Lost
@@ -50,8 +51,10 @@ class Agent:
         folder: Path,
         limits: SpoolLimits | None = None,
         checkpoint: Callable[[str], None] = _no_checkpoint,
+        readers: Sequence[CardReader] = (),
     ) -> None:
-        """Nothing is opened yet. `folder` holds this agent's spools and belongs to it alone.
+        """Nothing is opened yet. `folder` holds this agent's spools and belongs to it alone. `readers` stand beside
+        instruments for people to check in.
 
         `checkpoint` is told each step by name: read, spooled, sent, pruned.
         """
@@ -59,6 +62,7 @@ class Agent:
         self.folder = folder
         self._at = checkpoint
         self._watched = list(watched)
+        self._readers = list(readers)
         self._clock = clock
         self._address = address
         self._limits = limits or SpoolLimits()
@@ -83,6 +87,7 @@ class Agent:
         try:
             self._notice_clock()
             self._read_due()
+            self._take_cards()
             self._at("read")
             self._save()
             self._at("spooled")
@@ -131,6 +136,8 @@ class Agent:
         self.orders.close()
         for watch in self._watches:
             watch.driver.close()
+        for reader in self._readers:
+            reader.close()
 
     def stop(self, drain_timeout_s: float = 10.0) -> bool:
         """Settle, wait until everything is acknowledged or the (real) time is over, close; whether it was drained."""
@@ -214,6 +221,15 @@ class Agent:
             if sample is not None:
                 watch.batch = watch.batch.with_sample(sample)
                 self.orders.teaching.saw(watch.inst, sample)
+
+    def _take_cards(self) -> None:
+        for reader in self._readers:
+            for held in reader.poll():
+                stream, seq = self._journal.usage.stream, self._journal.next_seq
+                said, card = reader.says, held.card_sha256
+                self._journal.add(
+                    check_in(stream, seq, self._labels, held.mono_ms, inst=reader.inst, said=said, card_sha256=card)
+                )
 
     def _write_batch(self, watch: Watch) -> None:
         if not watch.batch.samples:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from edge_agents.compose import address_of
+from edge_agents.compose import address_of, readers_of
 from edge_agents.drivers import build_driver
 from edge_agents.drivers.base import BadDriverSetting, Driver, DriverContext, Quality, Reading
 from edge_agents.drivers.modbus import ModbusDriver
@@ -59,8 +59,23 @@ def examine(settings: AgentSettings, clock: Clock) -> Iterator[Finding]:
     yield from _broker(settings)
     for instrument in settings.instruments:
         yield from _meter(instrument, clock)
+    yield from _readers(settings, clock)
     yield _wall_clock(clock)
     yield from _disk(settings)
+
+
+def _readers(settings: AgentSettings, clock: Clock) -> Iterator[Finding]:
+    try:
+        readers = readers_of(settings, clock)
+    except BadConfig as error:
+        yield Finding("card reader", Grade.WRONG, str(error))
+        return
+    for reader in readers:
+        about = f"card reader of {reader.inst}"
+        if os.access(reader.path, os.R_OK):
+            yield Finding(about, Grade.OK, f"{reader.path} can be read; hold a card to it and look for the reading")
+        else:
+            yield Finding(about, Grade.WRONG, f"{reader.path} is not there or may not be read by this user")
 
 
 def _credential(settings: AgentSettings) -> Iterator[Finding]:

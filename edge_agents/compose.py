@@ -6,6 +6,7 @@ from dataclasses import replace
 from edge_agents.agent import Agent
 from edge_agents.drivers import build_driver
 from edge_agents.drivers.base import BadDriverSetting, DriverContext
+from edge_agents.drivers.cards import CardReader, read_key
 from edge_agents.journal import SpoolLimits
 from edge_agents.settings import AgentSettings, BadConfig
 from edge_agents.watch import Watched
@@ -44,5 +45,17 @@ def build_agent(settings: AgentSettings, clock: Clock, checkpoint: Callable[[str
         except BadDriverSetting as error:
             raise BadConfig(f"agent {settings.agent}, instrument {item.id}: {error}") from None
         watched.append(Watched(item.id, driver, item.detector_profile(), item.tick_ms))
-    limits = SpoolLimits(settings.max_spool_bytes, settings.usage_reserve_bytes)
-    return Agent(settings.agent, watched, clock, address_of(settings), settings.data_dir, limits, checkpoint)
+    limits, readers = SpoolLimits(settings.max_spool_bytes, settings.usage_reserve_bytes), readers_of(settings, clock)
+    return Agent(settings.agent, watched, clock, address_of(settings), settings.data_dir, limits, checkpoint, readers)
+
+
+def readers_of(settings: AgentSettings, clock: Clock) -> list[CardReader]:
+    """Build the card readers of one agent; none is opened. Raises BadConfig."""
+    readers = []
+    for item in settings.readers:
+        try:
+            key = read_key(item.key_file)
+            readers.append(CardReader(item.instrument, item.path, key, clock, says=item.says, baudrate=item.baudrate))
+        except BadDriverSetting as error:
+            raise BadConfig(f"agent {settings.agent}, card reader of {item.instrument}: {error}") from None
+    return readers

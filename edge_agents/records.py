@@ -50,6 +50,15 @@ def fact(
     )
 
 
+def check_in(
+    stream: str, seq: int, labels: Labels, mono_ms: int, *, inst: str, said: str, card_sha256: str
+) -> UsageRecord:
+    """Return the record of a card held to the reader beside an instrument: `said` is in, out or tap. It accounts for no
+    time of the instrument, and carries no odometer."""
+    held = fact(RecordKind.CHECKIN, stream, seq, labels, mono_ms, reason=said)
+    return held.model_copy(update={"inst": inst, "user_hint": card_sha256})
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One good reading with what the detector showed at that moment."""

@@ -15,7 +15,7 @@ catalogue = { standby_w = 60, idle_w = 250, running_w = 4200, run_threshold_w = 
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -98,6 +98,16 @@ class InstrumentSettings(_Section):
         return profile_from_catalogue(**self.catalogue.model_dump())
 
 
+class ReaderSettings(_Section):
+    """A card reader beside an instrument for which this agent speaks. `path` is the device it writes lines to."""
+
+    instrument: WireId
+    path: Path
+    key_file: Path
+    says: Literal["tap", "in", "out"] = "tap"
+    baudrate: int = Field(9600, ge=50, le=4_000_000)
+
+
 class AgentSettings(_Section):
     """One agent. The password is in `credential_file` (first line), or in the broker address."""
 
@@ -109,6 +119,7 @@ class AgentSettings(_Section):
     max_spool_bytes: int = Field(500 * 1024 * 1024, ge=100_000)
     usage_reserve_bytes: int = Field(64 * 1024 * 1024, ge=0)
     instruments: tuple[InstrumentSettings, ...] = Field(min_length=1, max_length=64)
+    readers: tuple[ReaderSettings, ...] = Field((), max_length=64)
 
     @model_validator(mode="after")
     def _instruments_differ(self) -> Self:
@@ -162,11 +173,15 @@ def _absolute(settings: AgentSettings, folder: Path) -> AgentSettings:
         return {k: str(folder / v) if k in ("path", "plan") and isinstance(v, str) else v for k, v in params.items()}
 
     instruments = tuple(i.model_copy(update={"params": placed_params(i.params)}) for i in settings.instruments)
+    readers = tuple(
+        r.model_copy(update={"path": folder / r.path, "key_file": folder / r.key_file}) for r in settings.readers
+    )
     return settings.model_copy(
         update={
             "credential_file": placed(settings.credential_file),
             "data_dir": folder / settings.data_dir,
             "clock_file": placed(settings.clock_file),
             "instruments": instruments,
+            "readers": readers,
         }
     )

@@ -266,3 +266,26 @@ def test_an_old_acknowledgement_that_comes_late_is_not_taken_for_a_restored_data
         agent.pump()
         agent.close()
         assert (len(gateway.births), len(gateway.order)) == (births, sent)
+
+
+@pytest.mark.parametrize("asleep_s", [3, 240])
+def test_what_nobody_read_while_the_machine_slept_is_unknown_unless_it_was_a_moment(
+    nats_broker: NatsBroker, tmp_path: Path, asleep_s: int
+) -> None:
+    bench = Bench(nats_broker.url_for(AGENT), tmp_path)
+    with Counterpart(nats_broker.url_for(GATEWAY)) as gateway:
+        agent = bench.begin()
+        bench.power = 500
+        bench.pass_time(120)
+        # Time goes on while a machine is suspended, and nothing else does; its meter tells only what it reads now.
+        bench.clock.advance(asleep_s * 1000)
+        bench.pass_time(120)
+        assert agent.stop(20), "not everything was acknowledged"
+        records = [record for record in gateway.usage() if record.inst != "_"]
+        assert all(a.to_ms == b.from_ms for a, b in pairwise(records))
+        last = records[-1].odo
+        # All but the step before the first reading; a hole within `max_hole_ms` is the run it lies in.
+        assert last.total == 240_000 + asleep_s * 1000 - records[0].from_ms
+        assert (last.unknown > 0) == (asleep_s > 4)
+        assert last.unknown in (0, asleep_s * 1000, asleep_s * 1000 + 1000)
+        assert sum(record.kind is RecordKind.OPEN for record in records) == 1
