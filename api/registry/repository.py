@@ -5,11 +5,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.pagination import PageAsked, paginate
-from store.tables.registry import Agent, Certificate, Host, Instrument, Lab, Metering, Org, TestItem
+from api.registry.traceability import Validity
+from store.tables.calendar import CalendarKind, CalendarRow
+from store.tables.registry import (
+    Agent,
+    CatalogueHead,
+    Certificate,
+    Host,
+    Instrument,
+    Lab,
+    Metering,
+    Org,
+    SpecialDay,
+    TestItem,
+)
 from store.tables.usage import AgentStatus, MeterPosition
 
 
@@ -83,16 +96,91 @@ def count_by(
     return {key: count for key, count in rows.all()}  # noqa: C416  (typed rows, not pairs)
 
 
+def open_items(instrument_id: str) -> Select[TestItem]:
+    """Return the selection of what an instrument tests and did not stop testing."""
+    return select(TestItem).where(TestItem.instrument_id == instrument_id, TestItem.retired_at.is_(None))
+
+
 def test_items(session: Session, instrument_id: str) -> list[TestItem]:
     """Return what an instrument tests."""
-    wanted = select(TestItem).where(TestItem.instrument_id == instrument_id).order_by(TestItem.test_item_id)
-    return list(session.scalars(wanted))
+    return list(session.scalars(open_items(instrument_id).order_by(TestItem.test_item_id)))
+
+
+def certificates_of(instrument_id: str) -> Select[Certificate]:
+    """Return the selection of the certificates of an instrument."""
+    return select(Certificate).where(Certificate.instrument_id == instrument_id)
 
 
 def certificates(session: Session, instrument_id: str) -> list[Certificate]:
     """Return the certificates of an instrument, the latest first."""
-    wanted = select(Certificate).where(Certificate.instrument_id == instrument_id)
-    return list(session.scalars(wanted.order_by(Certificate.valid_to.desc(), Certificate.number)))
+    wanted = certificates_of(instrument_id).order_by(Certificate.valid_to.desc(), Certificate.number)
+    return list(session.scalars(wanted))
+
+
+# Asked with every booking, so put together once.
+_VALIDITIES = (
+    select(Certificate.valid_from, Certificate.valid_to)
+    .where(Certificate.instrument_id == bindparam("instrument"), Certificate.withdrawn_at.is_(None))
+    .order_by(Certificate.valid_from)
+)
+_SPECIAL_DAYS = (
+    select(SpecialDay)
+    .where(
+        SpecialDay.day.between(bindparam("first"), bindparam("last")),
+        or_(SpecialDay.host_id.is_(None), SpecialDay.host_id == bindparam("host")),
+    )
+    .order_by(SpecialDay.day, SpecialDay.special_day_id)
+)
+
+
+def validities(session: Session, instrument_id: str) -> list[Validity]:
+    """Return what the certificates that were not withdrawn are valid for, the earliest first."""
+    return [Validity(*row) for row in session.execute(_VALIDITIES, {"instrument": instrument_id})]
+
+
+def special_days(session: Session, host_id: str, from_day: str, to_day: str) -> list[SpecialDay]:
+    """Return the special days of the county and of one host from one day to another (YYYY-MM-DD, both included)."""
+    return list(session.scalars(_SPECIAL_DAYS, {"host": host_id, "first": from_day, "last": to_day}))
+
+
+def page_of_special_days(
+    session: Session, host_id: str | None, from_day: str, page: PageAsked
+) -> tuple[list[SpecialDay], str | None]:
+    """Return a page of the special days from a day on: of the county, and of one host or of all."""
+    wanted = select(SpecialDay).where(SpecialDay.day >= from_day)
+    if host_id is not None:
+        wanted = wanted.where(or_(SpecialDay.host_id.is_(None), SpecialDay.host_id == host_id))
+    return paginate(session, wanted, (SpecialDay.day, SpecialDay.special_day_id), page)
+
+
+def certificates_by_end(
+    session: Session, host_ids: Collection[str] | None, before: datetime, page: PageAsked
+) -> tuple[list[Certificate], str | None]:
+    """Return a page of the standing certificates that end by an instant, of some hosts or (None) of all."""
+    wanted = select(Certificate).where(Certificate.withdrawn_at.is_(None), Certificate.valid_to <= before)
+    if host_ids is not None:
+        own = select(Instrument.instrument_id).where(Instrument.host_id.in_(list(host_ids)))
+        wanted = wanted.where(Certificate.instrument_id.in_(own))
+    return paginate(session, wanted, (Certificate.valid_to, Certificate.certificate_id), page)
+
+
+def lock_registry(session: Session) -> None:
+    """Wait for whoever is changing the registry, and keep others waiting until this transaction ends.
+
+    Taken first, before any other lock, by whatever changes what the catalogue shows: the triggers count there too.
+    """
+    session.execute(update(CatalogueHead).values(seq=CatalogueHead.seq + 1))
+
+
+def bookings_ahead(session: Session, instrument_id: str, now: datetime) -> int:
+    """Return how many active bookings of an instrument have not ended."""
+    wanted = select(func.count()).where(
+        CalendarRow.instrument_id == instrument_id,
+        CalendarRow.kind == CalendarKind.BOOKING.value,
+        CalendarRow.active,
+        CalendarRow.to_at > now,
+    )
+    return session.scalar(wanted) or 0
 
 
 def metering_in_force(session: Session, instrument_id: str, at: datetime) -> Metering | None:

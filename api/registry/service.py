@@ -2,17 +2,17 @@
 
 from datetime import datetime
 
-from api.accounts.uscc import is_valid
+from api.accounts.uscc import read_uscc
 from api.errors import conflict, invalid, not_found
 from api.registry import repository
+from api.registry.rules import REGISTRARS
 from api.work import Work
 from store.canonical import sha256_hex
-from store.tables.accounts import Role
 from store.tables.registry import Agent, Host, Instrument, Metering, Org, OrgKind, OrgState
 from wire.clock import to_ms
 from wire.ids import is_wire_id, new_ulid
 
-REGISTRARS = (Role.COUNTY_OFFICER, Role.ADMIN)
+__all__ = ["REGISTRARS", "create_org", "find_instrument", "record_metering", "register_agent", "revoke_agent"]
 
 
 def find_instrument(work: Work, instrument_id: str) -> Instrument:
@@ -35,14 +35,7 @@ def create_org(
 ) -> Org:
     """Record an organisation. Raises 403, 422 `uscc_invalid`, 409 `uscc_taken`."""
     work.require(REGISTRARS, "登记单位", "record organisations")
-    code = uscc.strip().upper()
-    if not is_valid(code):
-        raise invalid(
-            "uscc_invalid",
-            f"统一社会信用代码 {code} 校验不通过;请核对 18 位代码。",
-            f"{code} is not a unified social credit code: its check character does not fit; check all 18 characters.",
-            field="uscc",
-        )
+    code = read_uscc(uscc)
     if repository.org_by_uscc(work.session, code) is not None:
         raise conflict(
             "uscc_taken", f"代码 {code} 的单位已登记。", f"An organisation with the code {code} exists.", uscc=code

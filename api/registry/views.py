@@ -1,9 +1,11 @@
 """Turn rows of the registry into what the API shows. Reads only, in the caller's transaction."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from api.registry import repository, schemas
 from api.registry.service import find_instrument
+from api.schemas import Answer
 from api.work import Work
 from store.tables.registry import Certificate, Host, Instrument, Lab
 from wire.messages import PowerState
@@ -17,16 +19,10 @@ def hosts_shown(work: Work, rows: Sequence[Host]) -> list[schemas.HostAnswer]:
     orgs = repository.names_of_orgs(work.session, {host.org_id for host in rows})
     return [
         schemas.HostAnswer(
-            host_id=host.host_id,
+            **_same_names(schemas.HostAnswer, host),
             name_zh=orgs[host.org_id].name_zh,
             name_en=orgs[host.org_id].name_en,
-            host_type=host.host_type,
-            cluster_zh=host.cluster_zh,
-            cluster_en=host.cluster_en,
-            town_zh=host.town_zh,
-            town_en=host.town_en,
-            latitude_e6=host.latitude_e6,
-            longitude_e6=host.longitude_e6,
+            retired=host.retired_at is not None,
             lab_count=labs.get(host.host_id, 0),
             instrument_count=instruments.get(host.host_id, 0),
         )
@@ -35,18 +31,32 @@ def hosts_shown(work: Work, rows: Sequence[Host]) -> list[schemas.HostAnswer]:
 
 
 def labs_shown(work: Work, rows: Sequence[Lab]) -> list[schemas.LabAnswer]:
-    """Labs with the number of their instruments."""
+    """Labs with the number of their instruments, each at its own place or its host's."""
     counts = repository.count_by(work.session, Instrument, Instrument.lab_id, [lab.lab_id for lab in rows])
     return [
         schemas.LabAnswer(
-            lab_id=lab.lab_id,
-            host_id=lab.host_id,
-            name_zh=lab.name_zh,
-            name_en=lab.name_en,
-            instrument_count=counts.get(lab.lab_id, 0),
+            **_same_names(schemas.LabAnswer, lab)
+            | place_of(lab, work.session.get_one(Host, lab.host_id))
+            | {"retired": lab.retired_at is not None, "instrument_count": counts.get(lab.lab_id, 0)}
         )
         for lab in rows
     ]
+
+
+def place_of(lab: Lab, host: Host) -> dict[str, Any]:
+    """Return town and position of a lab: its own, or its host's."""
+    town = lab if lab.town_zh else host
+    spot = host if lab.latitude_e6 is None else lab
+    return {
+        "town_zh": town.town_zh,
+        "town_en": town.town_en,
+        "latitude_e6": spot.latitude_e6,
+        "longitude_e6": spot.longitude_e6,
+    }
+
+
+def _same_names(answer: type[Answer], row: object) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in answer.model_fields if hasattr(row, name)}
 
 
 def instrument_detail(work: Work, instrument_id: str) -> schemas.InstrumentDetail:
@@ -56,12 +66,9 @@ def instrument_detail(work: Work, instrument_id: str) -> schemas.InstrumentDetai
     host = work.session.get_one(Host, instrument.host_id)
     org = repository.names_of_orgs(work.session, [host.org_id])[host.org_id]
     items = repository.test_items(work.session, instrument.instrument_id)
-    papers = [_paper(work, row) for row in repository.certificates(work.session, instrument.instrument_id)]
-    own = {
-        name: getattr(instrument, name) for name in schemas.InstrumentDetail.model_fields if hasattr(instrument, name)
-    }
+    papers = [paper_shown(work, row) for row in repository.certificates(work.session, instrument.instrument_id)]
     return schemas.InstrumentDetail(
-        **own,
+        **_same_names(schemas.InstrumentDetail, instrument),
         lab_name_zh=lab.name_zh,
         lab_name_en=lab.name_en,
         host_name_zh=org.name_zh,
@@ -87,12 +94,9 @@ def witness_of(work: Work, instrument_id: str) -> schemas.Witness:
     )
 
 
-def _paper(work: Work, row: Certificate) -> schemas.CertificateAnswer:
+def paper_shown(work: Work, row: Certificate) -> schemas.CertificateAnswer:
+    """A certificate, and whether it counts at this moment."""
     return schemas.CertificateAnswer(
-        kind=row.kind,
-        number=row.number,
-        body=row.body,
-        valid_from=row.valid_from,
-        valid_to=row.valid_to,
-        valid_now=row.valid_from <= work.now < row.valid_to,
+        **_same_names(schemas.CertificateAnswer, row),
+        valid_now=row.withdrawn_at is None and row.valid_from <= work.now < row.valid_to,
     )

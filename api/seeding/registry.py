@@ -11,21 +11,22 @@ from decimal import Decimal
 
 from sqlalchemy import select
 
-from api.registry import catalogue
+from api.registry import changes
+from api.registry.papers import record_certificate
+from api.registry.records import HostRecord, InstrumentRecord, LabRecord, TestItemRecord
 from api.registry.service import create_org, record_metering, register_agent
 from api.seeding.catalogue_files import Row, host_rows, instrument_rows
 from api.seeding.people import DemoLogin, demo_uscc, host_org, seats, seed_orgs, seed_people
 from api.work import Work
 from store.periods import SHANGHAI
 from store.tables.registry import (
+    ALWAYS_OPEN,
     Approval,
     Host,
     Instrument,
     Lab,
     OrgKind,
-    RunStatus,
-    ShareMode,
-    TestItem,
+    ReportType,
     TraceabilityKind,
     UseDetection,
 )
@@ -90,19 +91,15 @@ def _add_host(work: Work, row: Row) -> bool:
     if work.session.get(Host, host_id) is not None:
         return False
     uscc = demo_uscc(100 + int(host_id[1:]), enterprise=row["host_type"] == "enterprise")
-    create_org(
+    name_zh, name_en = row["name_zh"], row["name_en"]
+    create_org(work, uscc=uscc, kind=OrgKind.HOST, name_zh=name_zh, name_en=name_en, org_id=host_org(host_id))
+    changes.create(
         work,
-        uscc=uscc,
-        kind=OrgKind.HOST,
-        name_zh=row["name_zh"],
-        name_en=row["name_en"],
-        org_id=host_org(host_id),
-    )
-    catalogue.create_host(
-        work,
-        Host(
+        HostRecord(
             host_id=host_id,
-            org_id=host_org(host_id),
+            uscc=uscc,
+            name_zh=name_zh,
+            name_en=name_en,
             host_type=row["host_type"],
             cluster_zh=row["cluster_zh"],
             cluster_en=row["cluster_en"],
@@ -110,7 +107,8 @@ def _add_host(work: Work, row: Row) -> bool:
             town_en=row["town_en"],
             latitude_e6=int(Decimal(row["lat"]) * 1_000_000),
             longitude_e6=int(Decimal(row["lon"]) * 1_000_000),
-            row_version=1,
+            contact_name="示例联系人",
+            contact_phone="0575-00000000",
         ),
     )
     return True
@@ -120,14 +118,13 @@ def _add_lab(work: Work, row: Row) -> bool:
     lab_id = row["lab_code"].lower()
     if work.session.get(Lab, lab_id) is not None:
         return False
-    lab = Lab(
+    lab = LabRecord(
         lab_id=lab_id,
         host_id=row["host_code"].lower(),
         name_zh=row["lab_name_zh"],
         name_en=f"Open lab {row['lab_code']}: {row['category_en']}",
-        row_version=1,
     )
-    catalogue.create_lab(work, lab)
+    changes.create(work, lab)
     return True
 
 
@@ -135,21 +132,10 @@ def _add_instrument(work: Work, row: Row, place: int, profile_of: Callable[[Row]
     instrument_id = wire_id(row["instrument_code"])
     if work.session.get(Instrument, instrument_id) is not None:
         return False
-    instrument = catalogue.create_instrument(work, _instrument(row, instrument_id))
-    catalogue.add_test_item(
-        work,
-        TestItem(
-            test_item_id=f"{instrument_id}-t1",
-            instrument_id=instrument_id,
-            name_zh=row["test_item_zh"],
-            name_en=row["test_item_en"],
-            standard=row["test_standard"],
-            typical_session_minutes=int(row["typical_session_min"]),
-            row_version=1,
-        ),
-    )
+    changes.create(work, _instrument(row, instrument_id))
+    changes.create(work, _test_item(row, instrument_id, place))
     valid_from, valid_to = certificate_validity(work.now, place, int(row["traceability_interval_months"]))
-    catalogue.record_certificate(
+    record_certificate(
         work,
         instrument_id=instrument_id,
         kind=_TRACEABILITY[row["traceability_kind_zh"]],
@@ -158,7 +144,7 @@ def _add_instrument(work: Work, row: Row, place: int, profile_of: Callable[[Row]
         valid_from=valid_from,
         valid_to=valid_to,
     )
-    agent = register_agent(work, agent_of(instrument_id), instrument.host_id)
+    agent = register_agent(work, agent_of(instrument_id), row["host_code"].lower())
     record_metering(
         work,
         instrument_id=instrument_id,
@@ -173,15 +159,14 @@ def _add_instrument(work: Work, row: Row, place: int, profile_of: Callable[[Row]
     return True
 
 
-def _instrument(row: Row, instrument_id: str) -> Instrument:
+def _instrument(row: Row, instrument_id: str) -> InstrumentRecord:
     minutes = int(row["typical_session_min"])
     detection = UseDetection(row["use_detection"])
     by_itself = detection is UseDetection.POWER and minutes <= _SHORT_MINUTES
-    return Instrument(
+    return InstrumentRecord(
         instrument_id=instrument_id,
         code=row["instrument_code"],
         lab_id=row["lab_code"].lower(),
-        host_id=row["host_code"].lower(),
         name_zh=row["name_zh"],
         name_en=row["name_en"],
         category_code=row["category_code"],
@@ -194,15 +179,33 @@ def _instrument(row: Row, instrument_id: str) -> Instrument:
         power_idle_w=int(row["power_idle_w"]),
         power_running_w=int(row["power_running_w"]),
         run_threshold_w=int(row["run_threshold_w"]),
-        use_detection=detection.value,
+        use_detection=detection,
         original_value_fen=int(Decimal(row["original_value_cny"]) * 100),
-        share_mode=ShareMode.EXTERNAL.value,
-        run_status=RunStatus.NORMAL.value,
-        approval=(Approval.AUTOMATIC if by_itself else Approval.MANAGER).value,
+        approval=Approval.AUTOMATIC if by_itself else Approval.MANAGER,
         buffer_minutes=BUFFER_MINUTES,
         max_slot_minutes=max(480, 2 * minutes),
         traceability_months=int(row["traceability_interval_months"]),
-        row_version=1,
+        open_hours=ALWAYS_OPEN,
+        function=row["test_item_zh"],
+    )
+
+
+def _test_item(row: Row, instrument_id: str, place: int) -> TestItemRecord:
+    """Every fourth is accredited, the county centre's as public proof; the others report for research and control."""
+    report = ReportType.CNAS if place % 4 == 0 else ReportType.INTERNAL
+    if row["host_code"] == "H01":
+        report = ReportType.CMA
+    return TestItemRecord(
+        test_item_id=f"{instrument_id}-t1",
+        instrument_id=instrument_id,
+        name_zh=row["test_item_zh"],
+        name_en=row["test_item_en"],
+        parameter_zh=row["test_item_zh"],
+        parameter_en=row["test_item_en"],
+        standard=row["test_standard"],
+        turnaround_days=5,
+        report_type=report,
+        typical_session_minutes=int(row["typical_session_min"]),
     )
 
 
