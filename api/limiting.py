@@ -1,6 +1,9 @@
-"""Rate limits: how often one address, login or person may do something. Counted in memory, in real time.
+"""Rate limits: how often one address, login or person may do something. Judged in real time.
 
-Each process counts for itself; the sliding window is the `limits` library's.
+Attempts to sign in or to register are counted in the database, in a transaction of their own, so that a limit holds
+over all processes however many there are, and a guess is counted before its password is looked at. Changing requests
+of people who are signed in are counted by each process for itself (the sliding window of the `limits` library): that
+limit protects the server from a program gone wild, not a secret from guessing.
 """
 
 import time
@@ -8,50 +11,96 @@ import time
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy import delete, text
+from sqlalchemy.orm import Session
 
 from api.errors import Refused
+from store.database import Database
+from store.tables.accounts import AttemptCount, AttemptKind
+from wire.clock import Clock
+
+# Text, because building it anew for every sign-in took longer than running it. Spelt alike on every engine.
+_COUNT = text(
+    "INSERT INTO attempt_count (kind, key, since, count) VALUES (:kind, :key, :now, 1) ON CONFLICT (kind, key)"
+    " DO UPDATE SET count = CASE WHEN attempt_count.since <= :over THEN 1 ELSE attempt_count.count + 1 END,"
+    " since = CASE WHEN attempt_count.since <= :over OR attempt_count.count + 1 = :amount THEN :now"
+    " ELSE attempt_count.since END RETURNING count, since"
+)
 
 
 class Limiter:
-    """Counters of one process. Built by a composition root with the limits of the settings."""
+    """Counters of the county, and of one process. Built by a composition root with the limits of the settings."""
 
-    def __init__(self, *, login: str, lockout: str, write: str) -> None:
+    def __init__(
+        self, database: Database, real_clock: Clock, *, login: str, lockout: str, registration: str, write: str
+    ) -> None:
         """Raises ValueError for a limit that is not written like `5/minute` or `5/15 minutes`."""
-        self._counters = MovingWindowRateLimiter(MemoryStorage())
-        self._login, self._lockout, self._write = parse(login), parse(lockout), parse(write)
+        self._database, self._real_clock = database, real_clock
+        self._login, self._lockout, self._registration = parse(login), parse(lockout), parse(registration)
+        self._write = parse(write)
+        self._writes = MovingWindowRateLimiter(MemoryStorage())
 
-    def count_login(self, address: str) -> None:
-        """Count an attempt to sign in. Raises 429 when the address has made too many."""
-        self._count(self._login, "login", address)
+    def count_address(self, address: str) -> None:
+        """Count something that anybody may try (see `count_attempt`). Raises 429 when the address tried too often."""
+        with self._database.write() as session:
+            refused = self._over(session, AttemptKind.ADDRESS, address, self._login)
+        _raise(refused)
+
+    def count_registration(self, address: str) -> None:
+        """Count the registration of a firm. Raises 429 when too many came from the address."""
+        with self._database.write() as session:
+            refused = self._over(session, AttemptKind.REGISTRATION, address, self._registration)
+        _raise(refused)
+
+    def count_attempt(self, address: str, login: str) -> None:
+        """Count an attempt to sign in, as a failure of the login name until `forgive` says otherwise.
+
+        Raises 429 `too_many_requests` for the address, `login_locked` for the name, which says nothing about whether
+        it exists: then the password must not be looked at. Several processes together let no more attempts through.
+        """
+        with self._database.write() as session:
+            refused = self._over(session, AttemptKind.ADDRESS, address, self._login)
+            if refused is None:
+                refused = self._over(session, AttemptKind.LOGIN, login, self._lockout, "login_locked")
+        _raise(refused)
+
+    def forgive(self, session: Session, login: str) -> None:
+        """Forget the failures of a login name, in the caller's transaction: it has signed in or has a new password."""
+        session.execute(
+            delete(AttemptCount).where(AttemptCount.kind == AttemptKind.LOGIN.value, AttemptCount.key == login)
+        )
 
     def count_write(self, person_id: str) -> None:
-        """Count a changing request. Raises 429 when the person has made too many."""
-        self._count(self._write, "write", person_id)
+        """Count a changing request of somebody signed in. Raises 429 when this process had too many of theirs."""
+        if not self._writes.hit(self._write, "write", person_id):
+            reset_at = self._writes.get_window_stats(self._write, "write", person_id).reset_time
+            raise _too_many("too_many_requests", reset_at - time.time())
 
-    def check_not_locked(self, login: str) -> None:
-        """Raise 429 while a login name has too many failures behind it. Says nothing about whether it exists."""
-        if not self._counters.test(self._lockout, "lockout", login):
-            raise self._too_many(self._lockout, "lockout", login, "login_locked")
+    def _over(
+        self, session: Session, kind: AttemptKind, key: str, limit: RateLimitItem, code: str = "too_many_requests"
+    ) -> Refused | None:
+        """Count once; return the refusal where it was once too often. One statement: nobody counts between.
 
-    def count_failure(self, login: str) -> None:
-        """Count a failed attempt of a login name."""
-        self._counters.hit(self._lockout, "lockout", login)
+        The window starts anew with the last attempt that was let through, so a full window always follows it.
+        """
+        now, window = self._real_clock.now_ms(), limit.get_expiry() * 1000
+        given = {"kind": kind.value, "key": key, "now": now, "over": now - window, "amount": limit.amount}
+        count, since = session.execute(_COUNT, given).one()
+        return None if count <= limit.amount else _too_many(code, (since + window - now) / 1000)
 
-    def forgive(self, login: str) -> None:
-        """Forget the failures of a login name, after it signed in."""
-        self._counters.clear(self._lockout, "lockout", login)
 
-    def _count(self, item: RateLimitItem, kind: str, key: str) -> None:
-        if not self._counters.hit(item, kind, key):
-            raise self._too_many(item, kind, key, "too_many_requests")
+def _raise(refused: Refused | None) -> None:
+    # After the commit: what was refused was counted all the same.
+    if refused is not None:
+        raise refused
 
-    def _too_many(self, item: RateLimitItem, kind: str, key: str, code: str) -> Refused:
-        reset_at = self._counters.get_window_stats(item, kind, key).reset_time
-        seconds = max(1, int(reset_at - time.time()) + 1)
-        return Refused(
-            429,
-            code,
-            f"操作过于频繁;请在 {seconds} 秒后重试。",
-            f"Too many attempts; try again in {seconds} seconds.",
-            retry_after_s=seconds,
-        )
+
+def _too_many(code: str, wait_s: float) -> Refused:
+    seconds = max(1, int(wait_s) + 1)
+    return Refused(
+        429,
+        code,
+        f"操作过于频繁;请在 {seconds} 秒后重试。",
+        f"Too many attempts; try again in {seconds} seconds.",
+        retry_after_s=seconds,
+    )

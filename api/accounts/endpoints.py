@@ -3,20 +3,31 @@
 import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from api.accounts import repository, schemas, service, tokens
-from api.deps import AppParts, IfMatch, Once, PublicParts, reads, tagged, writes
+from api.accounts import (
+    endpoints_affiliations,
+    endpoints_joining,
+    endpoints_resets,
+    endpoints_sign_ins,
+    repository,
+    schemas,
+    service,
+    tokens,
+)
+from api.accounts.views import people_shown, token_shown
+from api.deps import AppParts, IfMatch, Once, PublicParts, address_of, own_affairs, reads, tagged, writes
 from api.pagination import WantedPage
 from api.problems import problems
 from api.schemas import Page
 from api.security import COOKIE
 from api.work import Work
-from store.tables.accounts import AccessToken, Person, Role
+from store.tables.accounts import Role
 
 router = APIRouter(tags=["accounts"])
 
 COUNTY = (Role.COUNTY_OFFICER, Role.ADMIN)
+MEMBERS = (Role.SME, Role.LAB_MANAGER, *COUNTY)
 
 
 @router.post("/sessions", status_code=201, summary="Sign in with a password", responses=problems(401))
@@ -24,8 +35,7 @@ def sign_in(
     asked: schemas.SignInAsked, request: Request, response: Response, parts: PublicParts
 ) -> schemas.SignedInAnswer:
     """Sets the session cookie. After five failures a login name is locked for a while, whether it exists or not."""
-    address = request.client.host if request.client else ""
-    opened = tokens.sign_in_with_password(parts, asked.login, asked.password.get_secret_value(), address)
+    opened = tokens.sign_in_with_password(parts, asked.login, asked.password.get_secret_value(), address_of(request))
     response.set_cookie(
         COOKIE,
         opened.token,
@@ -38,7 +48,7 @@ def sign_in(
 
 
 @router.delete("/sessions/current", status_code=204, summary="Sign out: end the session or token of this request")
-def sign_out(request: Request, parts: AppParts, work: Annotated[Work, writes()]) -> Response:
+def sign_out(request: Request, parts: AppParts, work: Annotated[Work, own_affairs()]) -> Response:
     """The cookie is taken back and the token is worth nothing from now on."""
     tokens.revoke_token(work, request.state.token_id, parts.real_now())
     response = Response(status_code=204)
@@ -62,9 +72,16 @@ def me(work: Annotated[Work, reads()]) -> schemas.Me:
 
 
 @router.post("/me/password", status_code=204, summary="Change one's own password")
-def change_password(asked: schemas.PasswordChange, parts: AppParts, work: Annotated[Work, writes()]) -> Response:
+def change_password(asked: schemas.PasswordChange, parts: AppParts, work: Annotated[Work, own_affairs()]) -> Response:
     """Ends all sessions and tokens of the caller, this one included: sign in again with the new password."""
     tokens.change_password(work, asked.old.get_secret_value(), asked.new.get_secret_value(), parts.real_now())
+    return Response(status_code=204)
+
+
+@router.put("/me/email", status_code=204, summary="Say where one's own letters go")
+def change_email(asked: schemas.EmailEdit, work: Annotated[Work, own_affairs()]) -> Response:
+    """Takes the password: a password reset goes to this address. Raises 401 `wrong_login` for a wrong one."""
+    service.set_email(work, asked.password.get_secret_value(), asked.email)
     return Response(status_code=204)
 
 
@@ -81,22 +98,22 @@ def create_token(asked: schemas.TokenAsked, parts: AppParts, once: Once, work: A
             days_max=parts.settings.token_days_max,
             real_now=parts.real_now(),
         )
-        return schemas.TokenCreated(**dict(_token(token)), token=secret)
+        return schemas.TokenCreated(**dict(token_shown(token)), token=secret)
 
     return once(produce, kept=lambda created: created.model_copy(update={"token": None}))
 
 
 @router.get("/tokens", summary="One's own tokens, without their secrets")
 def list_tokens(page: WantedPage, work: Annotated[Work, reads()]) -> Page[schemas.TokenAnswer]:
-    """Revoked and expired ones are listed too."""
-    rows, next_cursor = repository.tokens_of(work.session, work.actor.person_id, page)
-    return Page(items=[_token(row) for row in rows], next_cursor=next_cursor)
+    """The newest first; revoked and expired ones are listed too."""
+    rows, next_cursor = repository.tokens_of(work.session, work.actor.person_id, "bearer", page)
+    return Page(items=[token_shown(row) for row in rows], next_cursor=next_cursor)
 
 
 @router.delete("/tokens/{token_id}", summary="Revoke one of one's own tokens", responses=problems(404))
-def revoke_token(token_id: str, parts: AppParts, work: Annotated[Work, writes()]) -> schemas.TokenAnswer:
+def revoke_token(token_id: str, parts: AppParts, work: Annotated[Work, own_affairs()]) -> schemas.TokenAnswer:
     """Repeating it changes nothing."""
-    return _token(tokens.revoke_token(work, token_id, parts.real_now()))
+    return token_shown(tokens.revoke_token(work, token_id, parts.real_now()))
 
 
 @router.post(
@@ -119,10 +136,11 @@ def create_person(asked: schemas.PersonAsked, once: Once, work: Annotated[Work, 
             org_id=asked.org_id,
             password=first_password,
             language=asked.language,
+            email=asked.email,
         )
         for role in asked.roles:
             service.grant_role(work, person.person_id, role.role, role.host_id)
-        return schemas.PersonCreated(**dict(_people(work, [person])[0]), first_password=first_password)
+        return schemas.PersonCreated(**dict(people_shown(work, [person])[0]), first_password=first_password)
 
     return once(produce, kept=lambda created: created.model_copy(update={"first_password": None}))
 
@@ -134,13 +152,48 @@ def create_person(asked: schemas.PersonAsked, once: Once, work: Annotated[Work, 
     responses=problems(404),
 )
 def edit_person(
-    person_id: str, asked: schemas.PersonEdit, version: IfMatch, parts: AppParts, work: Annotated[Work, writes(*COUNTY)]
+    person_id: str,
+    asked: schemas.PersonEdit,
+    version: IfMatch,
+    parts: AppParts,
+    work: Annotated[Work, writes(*MEMBERS)],
 ) -> Response:
-    """Whoever is kept out loses all sessions and tokens at once."""
+    """Whoever is kept out loses all sessions and tokens at once. A host's managers keep out people of their host; of
+    a firm its contact does (who has been there longest); the county anybody whose roles it may give."""
     person = service.set_active(work, person_id, asked.active, version)
     if not person.active:
         tokens.revoke_all(work, person_id, parts.real_now())
-    return tagged(_people(work, [person])[0])
+    return tagged(people_shown(work, [person])[0])
+
+
+@router.post(
+    "/people/{person_id}/roles",
+    status_code=201,
+    summary="Give a person a role",
+    response_model=schemas.PersonAnswer,
+    responses=problems(404),
+)
+def grant_role(
+    person_id: str, asked: schemas.RoleAsked, once: Once, work: Annotated[Work, writes(*MEMBERS)]
+) -> Response:
+    """Who may give which role is one table (docs/accounts.md). Harmless if it is held already."""
+
+    def produce() -> schemas.PersonAnswer:
+        service.grant_role(work, person_id, asked.role, asked.host_id)
+        return people_shown(work, [service.find_person(work, person_id)])[0]
+
+    return once(produce)
+
+
+@router.delete("/people/{person_id}/roles/{role}", summary="Take a role back", responses=problems(404))
+def take_role(
+    person_id: str,
+    role: Role,
+    work: Annotated[Work, writes(*MEMBERS)],
+    host_id: Annotated[str, Query(description="Of a lab manager's role, the host")] = "",
+) -> schemas.PersonAnswer:
+    """At once, also for who is signed in. Whoever may give a role may take it; nobody takes one of their own."""
+    return people_shown(work, [service.take_role(work, person_id, role, host_id)])[0]
 
 
 @router.get("/orgs/{org_id}/people", summary="The people of an organisation")
@@ -152,33 +205,10 @@ def list_people(
     """One's own organisation; county roles see any."""
     service.require_may_list(work, org_id)
     rows, next_cursor = repository.people_of(work.session, org_id, page)
-    return Page(items=_people(work, rows), next_cursor=next_cursor)
+    return Page(items=people_shown(work, rows), next_cursor=next_cursor)
 
 
-def _people(work: Work, people: list[Person]) -> list[schemas.PersonAnswer]:
-    roles = repository.roles_of(work.session, [person.person_id for person in people])
-    return [
-        schemas.PersonAnswer(
-            person_id=person.person_id,
-            login=person.login,
-            name=person.name,
-            org_id=person.org_id,
-            language=person.language,
-            active=person.active,
-            roles=[schemas.RoleGranted(role=r, host_id=host or None) for r, host in roles.get(person.person_id, [])],
-            created_at=person.created_at,
-            row_version=person.row_version,
-        )
-        for person in people
-    ]
-
-
-def _token(token: AccessToken) -> schemas.TokenAnswer:
-    return schemas.TokenAnswer(
-        token_id=token.token_id,
-        name=token.name,
-        scopes=token.scopes.split(),
-        created_at=token.created_at,
-        expires_at=token.expires_at,
-        revoked_at=token.revoked_at,
-    )
+router.include_router(endpoints_sign_ins.router)
+router.include_router(endpoints_joining.router)
+router.include_router(endpoints_resets.router)
+router.include_router(endpoints_affiliations.router)

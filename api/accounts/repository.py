@@ -4,16 +4,41 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.pagination import PageAsked, paginate
 from store.tables.accounts import AccessToken, Person, Role, RoleGrant
+from store.tables.registry import Org
 
 
 def person_by_login(session: Session, login: str) -> Person | None:
     """Return the person with this login name (lower case)."""
     return session.scalars(select(Person).where(Person.login == login)).one_or_none()
+
+
+def people_called(session: Session, login_or_email: str) -> list[Person]:
+    """Return the active people with this login name or this e-mail address (lower case)."""
+    wanted = select(Person).where(or_(Person.login == login_or_email, Person.email == login_or_email), Person.active)
+    return list(session.scalars(wanted.order_by(Person.person_id)))
+
+
+def contact_of(session: Session, org_id: str) -> str | None:
+    """Return who speaks for an organisation: of its active people the one who has been there longest."""
+    wanted = select(Person.person_id).where(Person.org_id == org_id, Person.active)
+    found: str | None = session.scalar(wanted.order_by(Person.created_at, Person.person_id).limit(1))
+    return found
+
+
+def has_admin(session: Session) -> bool:
+    """Whether anybody active is an admin."""
+    wanted = select(Person.person_id).join(RoleGrant, RoleGrant.person_id == Person.person_id)
+    return session.scalar(wanted.where(RoleGrant.role == Role.ADMIN.value, Person.active).limit(1)) is not None
+
+
+def org_with_code(session: Session, uscc: str) -> Org | None:
+    """Return the organisation that this social credit code belongs to, by an officer's word."""
+    return session.scalars(select(Org).where(Org.uscc == uscc)).one_or_none()
 
 
 def locked_person(session: Session, person_id: str) -> Person | None:
@@ -39,17 +64,40 @@ def roles_of(session: Session, person_ids: Iterable[str]) -> dict[str, list[tupl
     return found
 
 
-def tokens_of(session: Session, person_id: str, page: PageAsked) -> tuple[list[AccessToken], str | None]:
-    """Return a page of a person's program tokens, revoked ones included."""
-    wanted = select(AccessToken).where(AccessToken.person_id == person_id, AccessToken.kind == "bearer")
-    return paginate(session, wanted, (AccessToken.token_id,), page)
+def remove_role(session: Session, person_id: str, role: Role, host_id: str) -> bool:
+    """Take a role away; return whether it was held."""
+    wanted = (RoleGrant.person_id == person_id, RoleGrant.role == role.value, RoleGrant.host_scope == host_id)
+    gone = session.scalars(delete(RoleGrant).where(*wanted).returning(RoleGrant.person_id)).all()
+    return bool(gone)
 
 
-def revoke_tokens(session: Session, real_now: datetime, person_id: str, token_id: str | None = None) -> int:
-    """Revoke a person's tokens and sessions (or one of them) that are not revoked yet; return how many."""
+def tokens_of(
+    session: Session, person_id: str, kind: str | None, page: PageAsked
+) -> tuple[list[AccessToken], str | None]:
+    """Return a page of a person's `session`s, `bearer` tokens or (None) both, the newest first, ended ones included."""
+    wanted = select(AccessToken).where(AccessToken.person_id == person_id)
+    if kind is not None:
+        wanted = wanted.where(AccessToken.kind == kind)
+    return paginate(session, wanted, (AccessToken.created_at, AccessToken.token_id), page, descending=True)
+
+
+def revoke_tokens(
+    session: Session,
+    real_now: datetime,
+    person_id: str,
+    token_id: str | None = None,
+    *,
+    kind: str | None = None,
+    but: str | None = None,
+) -> int:
+    """Revoke a person's tokens and sessions (one of them, those of a kind, all but one); return how many were."""
     wanted = [AccessToken.person_id == person_id, AccessToken.revoked_at.is_(None)]
     if token_id is not None:
         wanted.append(AccessToken.token_id == token_id)
+    if kind is not None:
+        wanted.append(AccessToken.kind == kind)
+    if but is not None:
+        wanted.append(AccessToken.token_id != but)
     found = session.scalars(
         update(AccessToken).where(*wanted).values(revoked_at=real_now).returning(AccessToken.token_id)
     ).all()

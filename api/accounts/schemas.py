@@ -21,6 +21,17 @@ def _known_characters(login: str) -> str:
 LoginName = Annotated[str, Field(min_length=3, max_length=64), AfterValidator(_known_characters)]
 """Lower case inside; people may type capitals."""
 
+Email = Annotated[
+    str,
+    Field(max_length=254, pattern=r"^[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"),
+    AfterValidator(str.lower),
+]
+"""An address that letters can be sent to; lower case inside."""
+
+NewPassword = Annotated[SecretStr, Field(min_length=10, max_length=200)]
+Secret = Annotated[SecretStr, Field(min_length=8, max_length=200)]
+"""A one-time token as it was handed over."""
+
 
 class SignInAsked(Question):
     """A login name and its password."""
@@ -64,6 +75,7 @@ class PersonAnswer(Answer):
     name: str
     org_id: str
     language: str
+    email: str | None
     active: bool
     roles: list[RoleGranted]
     created_at: Instant
@@ -80,7 +92,7 @@ class PasswordChange(Question):
     """The old password and the new one, at least 10 characters."""
 
     old: Annotated[SecretStr, Field(max_length=200)]
-    new: Annotated[SecretStr, Field(min_length=10, max_length=200)]
+    new: NewPassword
 
 
 class RoleAsked(Question):
@@ -96,6 +108,7 @@ class PersonAsked(Question):
     login: LoginName
     name: Name
     org_id: str
+    email: Email | None = None
     language: Language = "zh"
     roles: Annotated[list[RoleAsked], Field(max_length=10)] = []
 
@@ -104,6 +117,13 @@ class PersonEdit(Question):
     """Let a person in or keep them out. Nobody is deleted: their signature stands under facts."""
 
     active: bool
+
+
+class EmailEdit(Question):
+    """Where one's own letters go; null for nowhere."""
+
+    email: Email | None
+    password: Annotated[SecretStr, Field(max_length=200)]
 
 
 class TokenAsked(Question):
@@ -115,14 +135,34 @@ class TokenAsked(Question):
 
 
 class TokenAnswer(Answer):
-    """A token as it can be seen later: never the secret itself. Times are real time."""
+    """A token or session as it can be seen later: never the secret itself. Times are real time.
+
+    When and from which network address it was last used is known to five minutes.
+    """
 
     token_id: str
+    kind: Literal["session", "bearer"]
     name: str
     scopes: list[str]
     created_at: Instant
     expires_at: Instant
     revoked_at: Instant | None
+    last_used_at: Instant | None
+    last_used_from: str | None
+
+
+class RevocationAsked(Question):
+    """Which sign-ins end: browser sessions, tokens of programs, or both; `keep_current` spares the one that asks."""
+
+    sessions: bool = True
+    tokens: bool = True
+    keep_current: bool = False
+
+
+class RevocationAnswer(Answer):
+    """How many sessions and tokens ended; those that had ended before do not count."""
+
+    ended: int
 
 
 class TokenCreated(TokenAnswer):

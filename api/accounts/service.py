@@ -1,15 +1,20 @@
-"""People and their roles. Called by the endpoints and the seed; every function runs in the caller's transaction."""
+"""People and their roles. Called by the endpoints and the seed; every function runs in the caller's transaction.
 
-from api.accounts import repository
+Who may give which role, and keep whom out, is the table of granting.py.
+"""
+
+import secrets
+
+from api.accounts import granting, repository
 from api.errors import Refused, conflict, forbidden, invalid, not_found, stale
-from api.security import hash_password
+from api.security import hash_password, password_matches
 from api.work import Work
 from store.tables.accounts import Person, Role, RoleGrant
 from store.tables.registry import Host, Org
 from store.upsert import insert_if_absent
 from wire.ids import new_ulid
 
-_GRANTED_BY_OFFICERS = frozenset({Role.SME, Role.LAB_MANAGER})
+_LOGIN_TAIL = "23456789abcdefghjkmnpqrstuvwxyz"  # without what is mistaken for something else
 
 
 def create_person(
@@ -22,8 +27,10 @@ def create_person(
     password_hash: str | None = None,
     language: str = "zh",
     person_id: str | None = None,
+    email: str | None = None,
 ) -> Person:
     """Let somebody sign in as `login` (kept in lower case). Without password nor hash they cannot until one is set.
+    `email` (kept in lower case) is where letters go.
 
     Raises 404 for an unknown organisation, 409 `login_taken`.
     """
@@ -43,6 +50,7 @@ def create_person(
         active=True,
         created_at=work.now,
         row_version=1,
+        email=email.lower() if email else None,
     )
     work.session.add(person)
     work.session.flush()
@@ -51,14 +59,57 @@ def create_person(
     return person
 
 
+def find_person(work: Work, person_id: str) -> Person:
+    """Return a person. Raises 404, also for people the caller may not see."""
+    person = work.session.get(Person, person_id)
+    if person is None or not may_see(work, person.org_id):
+        raise not_found("人员", "person", person_id)
+    return person
+
+
+def set_email(work: Work, password: str, email: str | None) -> None:
+    """Say where the caller's letters go. Raises 401 for a wrong password: resets are sent to that address."""
+    person = repository.locked_person(work.session, work.actor.person_id)
+    if person is None or not password_matches(password, person.password_hash):
+        raise wrong_login()
+    person.email = email
+    person.row_version += 1
+    work.session.flush()
+    # The address itself is no business of the audit chain, which is kept for ever.
+    work.audit("email_changed", f"person:{person.person_id}", host_id=None)
+
+
+def login_from(work: Work, wish: str) -> str:
+    """Return a login name that is free: the one wished for with four characters behind it. Always, so that nobody
+    can find out by asking which names exist."""
+    while True:
+        login = f"{wish.lower()}-{''.join(secrets.choice(_LOGIN_TAIL) for _ in range(4))}"
+        if repository.person_by_login(work.session, login) is None:
+            return login
+
+
 def grant_role(work: Work, person_id: str, role: Role, host_id: str = "") -> bool:
     """Give a person a role (a lab manager's is bound to a host); return whether it is new.
 
-    Officers grant `sme` and `lab_manager`; only an admin grants the others. Raises 403, 404, and 422
-    `role_needs_host` where role and host do not fit together.
+    Raises 403 unless the caller may give it, 404, and 422 `role_needs_host` where role and host do not fit together.
     """
-    if role not in _GRANTED_BY_OFFICERS:
-        work.require((Role.ADMIN,), f"授予角色 {role}", f"grant the role {role}")
+    person = work.session.get(Person, person_id)
+    require_may_grant(work, role, host_id, None if person is None else person.org_id)
+    if person is None:
+        raise not_found("人员", "person", person_id)
+    return record_grant(work, person_id, role, host_id)
+
+
+def require_may_grant(work: Work, role: Role, host_id: str, org_id: str | None) -> None:
+    """Raise 403 unless the caller may give a role to people of an organisation, 422 and 404 for a wrong host."""
+    actor = work.actor
+    if not actor.is_system and not granting.may_grant(actor, role, org_id or "", host_id):
+        listed = ", ".join(granting.who_may_grant(role))
+        raise forbidden(
+            f"您没有权限授予角色 {role};需要角色:{listed}(单位角色仅限本单位)。",
+            f"You may not grant the role {role} here; it takes {listed} (firms and hosts: in their own only).",
+            roles=listed,
+        )
     if (role is Role.LAB_MANAGER) != (host_id != ""):
         raise invalid(
             "role_needs_host",
@@ -66,10 +117,12 @@ def grant_role(work: Work, person_id: str, role: Role, host_id: str = "") -> boo
             "A lab manager is bound to a host; other roles are not.",
             field="host_id",
         )
-    if work.session.get(Person, person_id) is None:
-        raise not_found("人员", "person", person_id)
     if host_id and work.session.get(Host, host_id) is None:
         raise not_found("依托单位", "host", host_id)
+
+
+def record_grant(work: Work, person_id: str, role: Role, host_id: str = "") -> bool:
+    """Give a role by rule: what an invitation or a registration promised. The caller has checked that it may."""
     granted = insert_if_absent(
         work.session,
         RoleGrant,
@@ -87,19 +140,37 @@ def grant_role(work: Work, person_id: str, role: Role, host_id: str = "") -> boo
     return granted
 
 
-def set_active(work: Work, person_id: str, active: bool, version: int) -> Person:
-    """Keep a person out (their sessions and tokens end with the call, see the endpoint) or let them in again.
-
-    Raises 403 for oneself and, unless by an admin, for people with more than an officer may grant; 404; 412.
-    """
+def take_role(work: Work, person_id: str, role: Role, host_id: str = "") -> Person:
+    """Take a role back, at once; harmless if it is not held. Raises 403 for oneself and as `grant_role`, 404."""
     person = repository.locked_person(work.session, person_id)
     if person is None:
         raise not_found("人员", "person", person_id)
     if person_id == work.actor.person_id:
+        raise forbidden("不能收回自己的角色。", "Nobody takes back a role of their own.")
+    require_may_grant(work, role, host_id, person.org_id)
+    if repository.remove_role(work.session, person_id, role, host_id):
+        before = {"role": role.value, "host_id": host_id}
+        work.audit("role_taken", f"person:{person_id}", host_id=host_id or None, before=before)
+    return person
+
+
+def set_active(work: Work, person_id: str, active: bool, version: int) -> Person:
+    """Keep a person out (their sessions and tokens end with the call, see the endpoint) or let them in again.
+
+    Raises 403 for oneself and unless the caller may keep them out (see granting.may_keep_out); 404; 412.
+    """
+    person = repository.locked_person(work.session, person_id)
+    if person is None or not may_see(work, person.org_id):
+        raise not_found("人员", "person", person_id)
+    if person_id == work.actor.person_id:
         raise forbidden("不能停用自己的账号。", "Nobody deactivates themselves.")
-    roles = {role for role, _ in repository.roles_of(work.session, [person_id])[person_id]}
-    if not roles <= _GRANTED_BY_OFFICERS:
-        work.require((Role.ADMIN,), "停用该人员", "deactivate this person")
+    held = repository.roles_of(work.session, [person_id])[person_id]
+    is_contact = repository.contact_of(work.session, person.org_id) == work.actor.person_id
+    if not work.actor.is_system and not granting.may_keep_out(work.actor, person.org_id, held, is_contact=is_contact):
+        raise forbidden(
+            "您没有权限停用该人员;请联系本单位联系人、县科技局或系统管理员。",
+            "You may not deactivate this person; ask the contact of the firm, the county office or an admin.",
+        )
     if person.row_version != version:
         raise stale(person.row_version, version)
     before = {"active": int(person.active)}
@@ -110,10 +181,15 @@ def set_active(work: Work, person_id: str, active: bool, version: int) -> Person
     return person
 
 
-def require_may_list(work: Work, org_id: str) -> None:
-    """Raise 403 unless the caller may see the people of this organisation: their own, or any for county roles."""
+def may_see(work: Work, org_id: str) -> bool:
+    """Whether the caller may see the people of an organisation: their own, or any for county roles."""
     county = (Role.COUNTY_OFFICER, Role.FINANCE, Role.AUDITOR, Role.ADMIN)
-    if org_id != work.actor.org_id and not work.actor.has(*county):
+    return work.actor.is_system or org_id == work.actor.org_id or work.actor.has(*county)
+
+
+def require_may_list(work: Work, org_id: str) -> None:
+    """Raise 403 unless the caller may see the people of this organisation."""
+    if not may_see(work, org_id):
         raise forbidden("只能查看本单位人员。", "You may see the people of your own organisation only.", org_id=org_id)
 
 

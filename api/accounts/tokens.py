@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from api.accounts import repository
+from api.accounts import one_time, repository
 from api.accounts.service import wrong_login
 from api.deps import Parts
 from api.errors import invalid, not_found
 from api.security import hash_password, new_token, password_matches, token_hash
 from api.work import Work
 from store.audit import COUNTY_CHAIN, append_audit_event
-from store.tables.accounts import AccessToken
+from store.tables.accounts import AccessToken, Person, TokenPurpose
 from wire.ids import new_ulid
 
 
@@ -32,19 +32,16 @@ def sign_in_with_password(parts: Parts, login: str, password: str, address: str)
     Takes the same time whether or not the login exists. Raises 401 `wrong_login`, and 429 `login_locked` or
     `too_many_requests` before any password is looked at.
     """
-    parts.limiter.count_login(address)
-    parts.limiter.check_not_locked(login)
+    parts.limiter.count_attempt(address, login)
     with parts.database.read() as session:
         person = repository.person_by_login(session, login)
         stored = person.password_hash if person is not None and person.active else None
     # Outside of any transaction: the hash is slow on purpose, and nobody should wait for it holding a lock.
     matches = password_matches(password, stored)
     if person is None or not matches:
-        parts.limiter.count_failure(login)
         with parts.database.write() as session:
             _audit(session, parts, "public", "sign_in_refused", f"login:{login}", {"address": address})
         raise wrong_login()
-    parts.limiter.forgive(login)
     token, created_at = new_token(), parts.real_now()
     expires_at = created_at + timedelta(hours=parts.settings.session_hours)
     token_id = new_ulid()
@@ -60,8 +57,11 @@ def sign_in_with_password(parts: Parts, login: str, password: str, address: str)
                 created_at=created_at,
                 expires_at=expires_at,
                 revoked_at=None,
+                last_used_at=created_at,
+                last_used_from=address,
             )
         )
+        parts.limiter.forgive(session, login)
         _audit(session, parts, person.person_id, "signed_in", f"token:{token_id}", {"address": address})
     return NewSession(token, person.person_id, person.name, expires_at)
 
@@ -108,12 +108,16 @@ def create_token(
     return token, secret
 
 
-def revoke_token(work: Work, token_id: str, real_now: datetime) -> AccessToken:
-    """End one of the caller's own tokens or sessions; harmless if it has ended. Raises 404 for somebody else's."""
+def revoke_token(work: Work, token_id: str, real_now: datetime, person_id: str | None = None) -> AccessToken:
+    """End one token or session of a person, the caller where nobody is named; harmless if it has ended.
+
+    Raises 404 for a token of anybody else. Whose tokens the caller may end is the endpoint's rule.
+    """
+    person_id = person_id or work.actor.person_id
     token = work.session.get(AccessToken, token_id)
-    if token is None or token.person_id != work.actor.person_id:
+    if token is None or token.person_id != person_id:
         raise not_found("令牌", "token", token_id)
-    if repository.revoke_tokens(work.session, real_now, work.actor.person_id, token_id):
+    if repository.revoke_tokens(work.session, real_now, person_id, token_id):
         work.session.refresh(token)
         work.audit("token_revoked", f"token:{token_id}", host_id=None)
     return token
@@ -124,16 +128,24 @@ def change_password(work: Work, old: str, new: str, real_now: datetime) -> None:
     person = repository.locked_person(work.session, work.actor.person_id)
     if person is None or not password_matches(old, person.password_hash):
         raise wrong_login()
-    person.password_hash = hash_password(new)
+    set_password(work, person, hash_password(new), real_now)
+
+
+def set_password(work: Work, person: Person, password_hash: str, real_now: datetime) -> None:
+    """Give a person a new password; end all their sessions, tokens and resets. The caller has locked the row."""
+    person.password_hash = password_hash
     person.row_version += 1
     work.session.flush()
+    one_time.void(work.session, TokenPurpose.PASSWORD_RESET, person.person_id, real_now)
     work.audit("password_changed", f"person:{person.person_id}", host_id=None)
     revoke_all(work, person.person_id, real_now)
 
 
-def revoke_all(work: Work, person_id: str, real_now: datetime) -> int:
-    """End every token and session of a person; return how many."""
-    count = repository.revoke_tokens(work.session, real_now, person_id)
+def revoke_all(
+    work: Work, person_id: str, real_now: datetime, *, kind: str | None = None, but: str | None = None
+) -> int:
+    """End every token and session of a person (of one `kind`, all `but` one); return how many."""
+    count = repository.revoke_tokens(work.session, real_now, person_id, kind=kind, but=but)
     if count:
         work.audit("tokens_revoked", f"person:{person_id}", host_id=None, after={"count": count})
     return count

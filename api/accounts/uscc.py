@@ -4,6 +4,8 @@
 of its own), 1 check character over all. The alphabet leaves out I, O, S, V and Z.
 """
 
+from api.errors import invalid
+
 ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 LENGTH = 18
 _VALUE = {character: value for value, character in enumerate(ALPHABET)}
@@ -16,6 +18,19 @@ def is_valid(code: str) -> bool:
     if len(code) != LENGTH or any(character not in _VALUE for character in code):
         return False
     return code[-1] == check_character(code[:-1])
+
+
+def read_uscc(text: str) -> str:
+    """Return a code as it was typed, in capitals and without space around. Raises 422 `uscc_invalid`."""
+    code = text.strip().upper()
+    if not is_valid(code):
+        raise invalid(
+            "uscc_invalid",
+            f"统一社会信用代码 {code} 校验不通过;请核对 18 位代码。",
+            f"{code} is not a unified social credit code: its check character does not fit; check all 18 characters.",
+            field="uscc",
+        )
+    return code
 
 
 def make(body17: str) -> str:
