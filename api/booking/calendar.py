@@ -7,34 +7,56 @@ of meeting in the constraint, which alone would be right but can stall in deadlo
 from sqlalchemy.exc import DBAPIError
 
 from api.booking import repository
+from api.booking.opening_rules import alternatives
 from api.booking.rules import occupied, times
-from api.booking.slots import LOOK_AHEAD, Interval, free_slots
+from api.booking.slots import LOOK_AHEAD, Interval
 from api.errors import Refused, conflict
+from api.registry.slot_terms import SlotTerms
 from api.schemas import rfc3339
 from api.work import Work
 from store.database import refusal_of
-from store.errors import CalendarOverlap
 from store.tables.calendar import CalendarKind, CalendarRow
 from store.tables.registry import Instrument
 from wire.ids import new_ulid
 
 
-def occupy(work: Work, instrument: Instrument, slot: Interval, note: str = "") -> str:
-    """Take a slot and the buffer after it; return the row's id.
+def check_free(work: Work, instrument: Instrument, slot: Interval, terms: SlotTerms) -> None:
+    """Raise 409 `slot_taken` where the slot or the buffer after it is taken, with the clash as times only (never whose
+    it is) and up to three free alternatives that break no term."""
+    if repository.is_taken(work.session, instrument.instrument_id, occupied(slot, instrument)):
+        raise slot_taken(work, instrument, slot, terms)
 
-    Refused: 409 `slot_taken`, with the clash as times only (never whose it is) and up to three free alternatives.
+
+def occupy(work: Work, instrument: Instrument, slot: Interval, terms: SlotTerms, note: str = "") -> str:
+    """Take a slot and the buffer after it, under the instrument's lock; return the row's id. Refused as `check_free`.
+
+    Whoever writes a calendar holds that lock, so what is free at the look is free at the insert; should somebody not,
+    the database refuses the overlap when the transaction is written, and the answer is a 409 without alternatives.
     """
-    try:
-        return insert_row(work, instrument.instrument_id, CalendarKind.BOOKING, occupied(slot, instrument), note)
-    except CalendarOverlap:
-        raise slot_taken(work, instrument, slot) from None
+    check_free(work, instrument, slot, terms)
+    row = _row(work, instrument.instrument_id, CalendarKind.BOOKING, occupied(slot, instrument), note)
+    work.session.add(row)
+    work.session.flush()
+    return row.row_id
 
 
 def insert_row(work: Work, instrument_id: str, kind: CalendarKind, taken: Interval, note: str) -> str:
     """Add an active calendar row. Raises CalendarOverlap, leaving the transaction usable."""
-    row_id = new_ulid()
-    row = CalendarRow(
-        row_id=row_id,
+    row = _row(work, instrument_id, kind, taken, note)
+    try:
+        with work.session.begin_nested():
+            work.session.add(row)
+    except DBAPIError as error:
+        meaning = refusal_of(work.session, error)
+        if meaning is None:
+            raise
+        raise meaning from error
+    return row.row_id
+
+
+def _row(work: Work, instrument_id: str, kind: CalendarKind, taken: Interval, note: str) -> CalendarRow:
+    return CalendarRow(
+        row_id=new_ulid(),
         instrument_id=instrument_id,
         kind=kind.value,
         from_at=taken.from_at,
@@ -44,15 +66,6 @@ def insert_row(work: Work, instrument_id: str, kind: CalendarKind, taken: Interv
         created_by=work.actor.person_id,
         created_at=work.now,
     )
-    try:
-        with work.session.begin_nested():
-            work.session.add(row)
-    except DBAPIError as error:
-        meaning = refusal_of(work.session, error)
-        if meaning is None:
-            raise
-        raise meaning from error
-    return row_id
 
 
 def release(work: Work, row_id: str | None) -> None:
@@ -62,15 +75,12 @@ def release(work: Work, row_id: str | None) -> None:
         work.session.flush()
 
 
-def slot_taken(work: Work, instrument: Instrument, slot: Interval) -> Refused:
-    """Return the refusal of a slot that is taken, naming three others."""
-    length = slot.to_at - slot.from_at
-    window = Interval(slot.from_at, slot.to_at + LOOK_AHEAD + length)
-    busy = repository.busy_between(work.session, instrument.instrument_id, window)
+def slot_taken(work: Work, instrument: Instrument, slot: Interval, terms: SlotTerms, but: str | None = None) -> Refused:
+    """Return the refusal of a slot that is taken, naming three others. `but` is a row that would be given up."""
     taken = occupied(slot, instrument)
-    buffer = taken.to_at - slot.to_at
+    busy = busy_ahead(work, instrument, slot, but)
     clash = [row for row in busy if row.overlaps(taken)]
-    others = free_slots(busy, slot, buffer, work.now)
+    others = alternatives(slot, busy, terms, work.now)
     starts = ", ".join(rfc3339(other.from_at) for other in others)
     return conflict(
         "slot_taken",
@@ -80,3 +90,11 @@ def slot_taken(work: Work, instrument: Instrument, slot: Interval) -> Refused:
         clash=[times(row) for row in clash],
         alternatives=[times(other) for other in others],
     )
+
+
+def busy_ahead(work: Work, instrument: Instrument, slot: Interval, but: str | None = None) -> tuple[Interval, ...]:
+    """Return when the instrument is taken from a slot's start as far as alternatives to it are looked for."""
+    length = slot.to_at - slot.from_at
+    window = Interval(slot.from_at, slot.to_at + LOOK_AHEAD + length)
+    rows = repository.calendar_between(work.session, instrument.instrument_id, window)
+    return tuple(Interval(row.from_at, row.to_at) for row in rows if row.row_id != but)

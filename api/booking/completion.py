@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, or_, select
 
 from api.booking import repository
-from api.booking.due import ensure_due
+from api.booking.due import ensure_due, readings_wait
 from api.booking.states import BookingAction
 from api.booking.steps import StepInput, graces_of, take_step
 from api.charging.anomalies import raise_anomaly
@@ -111,6 +111,8 @@ def _missing(work: Work, booking: Booking, claim_end: datetime, accounted_to: da
     row = work.session.execute(unfinished).first()
     if row is not None:
         return f"session {row.session_id} is {'open' if row.ended_at is None else 'not matched yet'}"
+    if readings_wait(work.session, booking.instrument_id):
+        return "a card reading is not judged yet"
     if accounted_to is not None and accounted_to < claim_end:
         return "the meter has not accounted for the whole claim"
     return ""

@@ -2,9 +2,11 @@
 
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from store.tables.calendar import Due, DueKind
+from store.tables.registry import Metering
 from store.upsert import insert_if_absent, insert_or_update
 
 
@@ -21,6 +23,25 @@ def move_due(session: Session, kind: DueKind, subject_id: str, at: datetime) -> 
     insert_or_update(
         session, Due, _row(kind, subject_id, at), ("kind", "subject_id"), ("due_at", "attempts", "last_error")
     )
+
+
+def readings_wait(session: Session, instrument_id: str) -> bool:
+    """Whether a card reading of an agent that speaks for the instrument is still to be judged."""
+    waiting = (
+        select(Due.subject_id)
+        .join(Metering, Due.subject_id.like(Metering.agent_id.concat("/%")))
+        .where(Due.kind == DueKind.CHECKIN.value, Metering.instrument_id == instrument_id)
+    )
+    return session.execute(waiting.limit(1)).first() is not None
+
+
+def earlier_reading_waits(session: Session, agent_id: str, stream: str, seq: int) -> bool:
+    """Whether a card reading before this one of its stream is still to be judged: they are taken in their order."""
+    beginning = f"{agent_id}/{stream}/"
+    waiting = session.scalars(
+        select(Due.subject_id).where(Due.kind == DueKind.CHECKIN.value, Due.subject_id.startswith(beginning))
+    )
+    return any(int(subject.removeprefix(beginning)) < seq for subject in waiting)
 
 
 def _row(kind: DueKind, subject_id: str, at: datetime) -> dict[str, object]:

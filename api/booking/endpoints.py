@@ -1,10 +1,20 @@
 """HTTP of the booking domain. Each endpoint calls one service function; no rule lives here."""
 
+from enum import Enum
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.booking import outages, repository, service, steps
+from api.booking import (
+    consents,
+    endpoints_cards,
+    endpoints_changes,
+    endpoints_rules,
+    outages,
+    repository,
+    service,
+    steps,
+)
 from api.booking.schemas import (
     BookingAnswer,
     BookingAsked,
@@ -27,20 +37,28 @@ from api.work import Work
 from store.tables.accounts import Role
 from store.tables.calendar import Booking, BookingState
 
-router = APIRouter(tags=["booking"])
+router = APIRouter()
+_TAGS: list[str | Enum] = ["booking"]
+# Before the steps of a booking: those take any last word of the address.
+router.include_router(endpoints_changes.router)
+router.include_router(endpoints_rules.router)
+router.include_router(endpoints_cards.router)
 
-_BOOKERS = (Role.SME, Role.LAB_MANAGER)
-_READERS = (*_BOOKERS, Role.COUNTY_OFFICER, Role.FINANCE, Role.ADMIN)
+_STEPPERS = (Role.SME, Role.LAB_MANAGER)
+_BOOKERS = (*_STEPPERS, Role.COUNTY_OFFICER)
+_READERS = (*_BOOKERS, Role.FINANCE, Role.ADMIN)
 
 
-@router.post("/quotes", summary="Price a booking without making it", responses=problems(403, 404, 409))
+@router.post("/quotes", tags=_TAGS, summary="Price a booking without making it", responses=problems(403, 404, 409))
 def price_booking(asked: BookingAsked, work: Annotated[Work, reads(*_BOOKERS)]) -> QuoteAnswer:
-    """Everything that would refuse the booking refuses the quote, but for the slot being taken."""
+    """With the terms of cancelling and whether it would be confirmed at once. Everything that would refuse the booking
+    refuses the quote, but for the slot being taken."""
     return QuoteAnswer.of(service.quote(work, asked.request()))
 
 
 @router.post(
     "/bookings",
+    tags=_TAGS,
     status_code=201,
     response_model=BookingAnswer,
     summary="Book an instrument",
@@ -56,7 +74,7 @@ def create_booking(asked: BookingAsked, work: Annotated[Work, writes(*_BOOKERS)]
     return once(book)
 
 
-@router.get("/bookings", summary="List the bookings you may see, newest slot first")
+@router.get("/bookings", tags=_TAGS, summary="List the bookings you may see, newest slot first")
 def list_bookings(
     work: Annotated[Work, reads(*_READERS)],
     page: WantedPage,
@@ -80,6 +98,7 @@ def list_bookings(
 
 @router.get(
     "/bookings/{booking_id}",
+    tags=_TAGS,
     response_model=BookingWhole,
     summary="One booking with its history and use",
     responses=problems(404),
@@ -89,25 +108,29 @@ def show_booking(booking_id: str, work: Annotated[Work, reads(*_READERS)]) -> Re
     booking = repository.booking_row(work.session, work.actor, booking_id)
     events = list(repository.events_of(work.session, booking_id))
     uses = list(repository.uses_of(work.session, booking_id))
-    return tagged(BookingWhole.whole(booking, steps.possible_for(work.actor, booking), events, uses))
+    items = repository.items_of(work.session, booking_id)
+    asked = consents.proposals_of(work.session, booking_id)
+    return tagged(BookingWhole.whole(booking, steps.possible_for(work.actor, booking), events, uses, items, asked))
 
 
 @router.patch(
     "/bookings/{booking_id}",
+    tags=_TAGS,
     response_model=BookingAnswer,
     summary="Change the note of a booking",
     responses=problems(404),
 )
 def edit_booking(
-    booking_id: str, asked: NoteAsked, work: Annotated[Work, writes(*_BOOKERS)], version: IfMatch
+    booking_id: str, asked: NoteAsked, work: Annotated[Work, writes(*_STEPPERS)], version: IfMatch
 ) -> Response:
-    """Another slot is another booking: cancel this one and book again."""
+    """Another slot takes the other side's consent: see `proposals`."""
     booking = steps.change_note(work, booking_id, asked.note, version)
     return tagged(BookingAnswer.of(booking, steps.possible_for(work.actor, booking)))
 
 
 @router.post(
     "/bookings/{booking_id}/{event}",
+    tags=_TAGS,
     response_model=BookingAnswer,
     summary="Take a booking one step on",
     responses=problems(404, 409),
@@ -116,7 +139,7 @@ def step_booking(
     booking_id: str,
     event: BookingAction,
     asked: StepAsked,
-    work: Annotated[Work, writes(*_BOOKERS)],
+    work: Annotated[Work, writes(*_STEPPERS)],
     version: IfMatch,
 ) -> Response:
     """A booking says in `possible` what can be done to it. Repeating a step answers 412: the version has moved on."""
@@ -126,6 +149,7 @@ def step_booking(
 
 @router.get(
     "/instruments/{instrument_id}/calendar",
+    tags=_TAGS,
     summary="When an instrument is taken",
     responses=problems(404),
 )
@@ -143,6 +167,7 @@ def show_calendar(
 
 @router.post(
     "/instruments/{instrument_id}/outages",
+    tags=_TAGS,
     status_code=201,
     response_model=OutageAnswer,
     summary="Take an instrument out of service for a time",
@@ -151,10 +176,12 @@ def show_calendar(
 def declare_outage(
     instrument_id: str, asked: OutageAsked, work: Annotated[Work, writes(Role.LAB_MANAGER)], once: Once
 ) -> Response:
-    """Bookings in its way are cancelled, or shortened where they are under way; the answer names them."""
+    """Bookings in its way are moved to the next free slot (which the customer answers) or cancelled; one that is under
+    way is shortened. The answer names them."""
 
     def declare() -> OutageAnswer:
         window = Interval(asked.from_at, asked.to_at)
-        return OutageAnswer.model_validate(outages.declare_outage(work, instrument_id, window, asked.note))
+        done = outages.declare_outage(work, instrument_id, window, asked.note, move=asked.move)
+        return OutageAnswer.model_validate(done)
 
     return once(declare)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from api.booking.notices import gather
 from api.booking.repository import last_event_no
 from api.work import Work
 from store.canonical import canonical_json
@@ -9,17 +10,26 @@ from store.tables.calendar import Booking, BookingEvent
 
 
 def record_event(
-    work: Work, booking: Booking, action: str, before: str, reason: str, facts: dict[str, Any] | None = None
+    work: Work,
+    booking: Booking,
+    action: str,
+    before: str,
+    reason: str,
+    facts: dict[str, Any] | None = None,
+    event_no: int | None = None,
 ) -> None:
     """Record that a booking (locked by the caller) went from `before` to the state it has now.
 
-    `facts` are integers and text, as the audit chain takes them. The number follows from the rows that are there.
+    `facts` are integers and text, as the audit chain takes them. The number follows from the rows that are there,
+    unless the caller has just made the booking and knows it.
     """
     said = facts or {}
+    if event_no is None:
+        event_no = last_event_no(work.session, booking.booking_id) + 1
     work.session.add(
         BookingEvent(
             booking_id=booking.booking_id,
-            event_no=last_event_no(work.session, booking.booking_id) + 1,
+            event_no=event_no,
             at=work.now,
             actor=work.actor.person_id,
             from_state=before,
@@ -28,7 +38,7 @@ def record_event(
             facts=canonical_json(said).decode(),
         )
     )
-    work.session.flush()
+    gather(work, booking, action, event_no, said)
     work.audit(
         f"booking.{action}",
         f"booking:{booking.booking_id}",

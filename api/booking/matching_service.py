@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import or_, select
 
 from api.booking import repository
-from api.booking.due import ensure_due, move_due
+from api.booking.due import ensure_due, move_due, readings_wait
 from api.booking.matching import FORGOTTEN_CHECK_OUT, Claim, MeteredSession, OdometerPoint, Part, apportion
 from api.booking.odometer import odometer_points
 from api.booking.states import CLAIMING, BookingAction
@@ -29,14 +29,16 @@ UNBOOKED_ALLOWED_MS = 60_000
 
 _GRACE_MAX = timedelta(days=1)
 """The longest grace a tariff can agree; wide enough to find every claim that matters."""
+_READINGS_FIRST = timedelta(seconds=1)
 _STILL_GOING = (BookingState.CONFIRMED, BookingState.CHECKED_IN, BookingState.IN_USE)
 _VOIDED = BookingState.NO_SHOW
 
 
 def match_session(work: Work, session_id: str) -> datetime | None:
-    """Divide a closed session among bookings; return None, nothing is left to do.
+    """Divide a closed session among bookings; return None, nothing is left to do, or when to look again.
 
-    An open session is left alone: closing it makes the matching due again. Raises LookupError for an unknown one.
+    It waits while a card that was held to a reader there is not judged yet: that decides whose use it was. An open
+    session is left alone: closing it makes the matching due again. Raises LookupError for an unknown one.
     """
     metered = work.session.get(UsageSession, session_id)
     if metered is None:
@@ -46,6 +48,8 @@ def match_session(work: Work, session_id: str) -> datetime | None:
     instrument = repository.instrument_row(work.session, metered.instrument_id, lock=True)
     if _is_matched(work, session_id):
         return None
+    if readings_wait(work.session, instrument.instrument_id):
+        return work.now + _READINGS_FIRST
     bookings = {booking.booking_id: booking for booking in _claiming(work, metered)}
     parts = apportion(
         _metered(work, metered),

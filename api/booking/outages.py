@@ -1,14 +1,15 @@
 """Take an instrument out of service for a time. One transaction: first release or shorten what it hits, then the row.
 
-Called by the endpoints. Bookings that have not begun are cancelled with the outage as their reason (a scheduled
-sample order goes back to "samples received"); one that is under way is shortened to the outage's start.
+Called by the endpoints. Bookings that have not begun are cancelled with the outage as their reason, or, where asked,
+moved to the next free slot, held for the customer to agree to (a scheduled sample order goes back to "samples
+received"); one that is under way is shortened to the outage's start.
 """
 
 from dataclasses import dataclass, field
 
-from api.booking import calendar, repository
+from api.booking import calendar, displacement, repository
 from api.booking.due import move_due
-from api.booking.rules import check_slot_forward, times
+from api.booking.rules import HOLD_REQUESTED, check_slot_forward, times
 from api.booking.slots import Interval
 from api.booking.states import BookingAction
 from api.booking.steps import StepInput, graces_of, take_step
@@ -28,18 +29,25 @@ class OutageOutcome:
 
     row_id: str = ""
     cancelled: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
     unscheduled: list[str] = field(default_factory=list)
     shortened: list[str] = field(default_factory=list)
 
 
-def declare_outage(work: Work, instrument_id: str, window: Interval, note: str) -> OutageOutcome:
+def declare_outage(work: Work, instrument_id: str, window: Interval, note: str, *, move: bool = False) -> OutageOutcome:
     """Declare that an instrument is out of service during `window`. By its lab manager.
+
+    `move`: customers whose slot it takes are offered the next free one; where there is none, theirs is cancelled.
 
     Refused: 403, 404, 409 `outage_overlaps` (another outage), 422 for a reversed or past window or without a note.
     """
     repository.instrument_row(work.session, instrument_id)
     # Due rows come first in the order of locks: the worker holds one while it waits for the instrument.
-    for hit in _hit(work, instrument_id, window):
+    hits = _hit(work, instrument_id, window)
+    for hit in hits:
+        if move and hit.state in (BookingState.REQUESTED, BookingState.CONFIRMED):
+            move_due(work.session, DueKind.EXPIRE_BOOKING, hit.booking_id, work.now + HOLD_REQUESTED)
+    for hit in hits:
         if hit.state in (BookingState.CONFIRMED, *_UNDER_WAY) and hit.slot_from < window.from_at < hit.slot_to:
             at = window.from_at + graces_of(work, hit).late
             move_due(work.session, DueKind.COMPLETE_BOOKING, hit.booking_id, at)
@@ -47,6 +55,7 @@ def declare_outage(work: Work, instrument_id: str, window: Interval, note: str) 
     _check(work, instrument, window, note)
     outcome = OutageOutcome()
     by_rule = Work(work.session, system_actor(f"outage:{work.actor.person_id}"), work.now)
+    displaced: list[Booking] = []
     for row in repository.calendar_between(work.session, instrument_id, window):
         if row.kind == CalendarKind.OUTAGE.value:
             raise conflict(
@@ -60,8 +69,16 @@ def declare_outage(work: Work, instrument_id: str, window: Interval, note: str) 
             calendar.release(work, row.row_id)
         else:
             locked = repository.booking_row(work.session, by_rule.actor, booking.booking_id, lock=True)
-            _make_way(by_rule, locked, row, window, note, outcome)
+            if move and displacement.can_move(work, locked, window):
+                calendar.release(work, row.row_id)
+                displaced.append(locked)
+            else:
+                _make_way(by_rule, locked, row, window, note, outcome)
     outcome.row_id = calendar.insert_row(work, instrument_id, CalendarKind.OUTAGE, window, note)
+    for booking in displaced:  # only now: what is proposed has to be free of the outage
+        said = f"outage: {note.strip()}"
+        went = displacement.move_on(by_rule, instrument, booking, window, said)
+        (outcome.moved if went else outcome.cancelled).append(booking.booking_id)
     work.audit(
         "outage.declared",
         f"instrument:{instrument_id}",
@@ -71,6 +88,7 @@ def declare_outage(work: Work, instrument_id: str, window: Interval, note: str) 
             "row": outcome.row_id,
             "note": note,
             "cancelled": outcome.cancelled,
+            "moved": outcome.moved,
             "unscheduled": outcome.unscheduled,
             "shortened": outcome.shortened,
         },

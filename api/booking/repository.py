@@ -4,29 +4,105 @@ Order of locks, everywhere: due row, instrument, booking, audit chain.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, bindparam, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
-from api.booking.slots import Interval
+from api.booking.rules import LONGEST_SLOT
+from api.booking.slots import LOOK_AHEAD, Interval
 from api.charging.access import visible_to
 from api.errors import not_found
+from api.registry.opening import merge_special
+from api.registry.repository import special_days
+from api.registry.slot_terms import SlotTerms, terms_of
 from api.work import Actor
+from store.periods import SHANGHAI
+from store.tables.booking_rules import BookingItem, BookingPolicy, QualificationEvent, Strike, StrikeLift
 from store.tables.calendar import Booking, BookingEvent, BookingUse, CalendarRow
-from store.tables.registry import Affiliation, AffiliationEvent, Certificate, Host, Instrument, Org
+from store.tables.registry import Affiliation, AffiliationEvent, Host, Instrument, Org, TestItem
+from store.types import UtcDateTime
+
+# What every booking asks is put together once: building a statement costs more than the database's answer to it.
+_INSTRUMENT = select(Instrument).where(Instrument.instrument_id == bindparam("instrument"))
+# The weaker row lock: rows that refer to the instrument can still be written beside us.
+_INSTRUMENT_LOCKED = _INSTRUMENT.with_for_update(key_share=True).execution_options(populate_existing=True)
 
 
 def instrument_row(session: Session, instrument_id: str, *, lock: bool = False) -> Instrument:
     """Return an instrument, locked against other bookings of it if asked. Raises 404."""
-    statement = select(Instrument).where(Instrument.instrument_id == instrument_id)
-    if lock:
-        # The weaker row lock: rows that refer to the instrument can still be written beside us.
-        statement = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
-    found = session.execute(statement).scalar_one_or_none()
+    statement = _INSTRUMENT_LOCKED if lock else _INSTRUMENT
+    found = session.execute(statement, {"instrument": instrument_id}).scalar_one_or_none()
     if found is None:
         raise not_found("仪器", "instrument", instrument_id)
     return found
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the rules of a new booking look at, read in one statement. `payer` is None for an unknown organisation."""
+
+    instrument: Instrument
+    owner: Org
+    payer: Org | None
+    policy: BookingPolicy | None
+    training: QualificationEvent | None
+    affiliation: str | None
+    has_strikes: bool
+
+
+def _settings() -> Select[Instrument]:
+    owner, payer, other = aliased(Org), aliased(Org), aliased(QualificationEvent)
+    instrument: ColumnElement[str] = bindparam("instrument")
+    named: ColumnElement[str] = bindparam("payer")
+    newest = select(func.max(other.event_id)).where(
+        other.instrument_id == instrument, other.person_id == bindparam("person")
+    )
+    affiliation = (
+        select(AffiliationEvent.state)
+        .where(
+            AffiliationEvent.host_org == owner.org_id,
+            AffiliationEvent.other_org == named,
+            AffiliationEvent.effective_at <= bindparam("at", type_=UtcDateTime),
+        )
+        .order_by(AffiliationEvent.effective_at.desc())
+        .limit(1)
+        .correlate(owner)
+    )
+    lifted = exists().where(StrikeLift.booking_id == Strike.booking_id)
+    struck = exists().where(Strike.host_id == Instrument.host_id, Strike.org_id == named, ~lifted)
+    return (
+        select(
+            Instrument,
+            owner,
+            payer,
+            BookingPolicy,
+            QualificationEvent,
+            affiliation.scalar_subquery().label("affiliation"),
+            struck.correlate(Instrument).label("has_strikes"),
+        )
+        .join(Host, Host.host_id == Instrument.host_id)
+        .join(owner, owner.org_id == Host.org_id)
+        .outerjoin(payer, payer.org_id == named)
+        .outerjoin(BookingPolicy, BookingPolicy.instrument_id == Instrument.instrument_id)
+        .outerjoin(QualificationEvent, QualificationEvent.event_id == newest.scalar_subquery())
+        .where(Instrument.instrument_id == instrument)
+    )
+
+
+_SETTING = _settings()
+
+
+def setting_of(session: Session, instrument_id: str, payer_org: str, person_id: str, at: datetime) -> Setting:
+    """Return the setting of a booking by a person for a payer at an instant, locking nothing. Raises 404."""
+    asked = {"instrument": instrument_id, "payer": payer_org, "person": person_id, "at": at}
+    row = session.execute(_SETTING, asked).one_or_none()
+    if row is None:
+        raise not_found("仪器", "instrument", instrument_id)
+    values: tuple[Any, ...] = tuple(row)
+    return Setting(*values)
 
 
 def host_org(session: Session, host_id: str) -> Org:
@@ -59,33 +135,70 @@ def is_affiliated(session: Session, host_org_id: str, other_org_id: str, at: dat
     return state == Affiliation.AFFILIATED.value
 
 
-def has_certificate(session: Session, instrument_id: str, slot: Interval) -> bool:
-    """Whether one certificate is valid during the whole slot."""
-    statement = select(Certificate.certificate_id).where(
-        Certificate.instrument_id == instrument_id,
-        Certificate.valid_from <= slot.from_at,
-        Certificate.valid_to >= slot.to_at,
-    )
-    return session.execute(statement.limit(1)).first() is not None
+def slot_terms(session: Session, instrument: Instrument, slot: Interval) -> SlotTerms:
+    """Return when an instrument can be booked, with the special days of a slot and of what may be proposed instead."""
+    until = slot.to_at + (slot.to_at - slot.from_at) + LOOK_AHEAD
+    first, last = (moment.astimezone(SHANGHAI).date().isoformat() for moment in (slot.from_at, until))
+    rows = special_days(session, instrument.host_id, first, last)
+    return terms_of(instrument, merge_special(rows, instrument.host_id))
+
+
+def instruments_of(host_ids: Sequence[str]) -> Select[str]:
+    """Return the selection of the ids of hosts' instruments."""
+    return select(Instrument.instrument_id).where(Instrument.host_id.in_(sorted(host_ids)))
+
+
+def test_items(session: Session, instrument_id: str) -> Sequence[TestItem]:
+    """Return what an instrument tests."""
+    return session.scalars(
+        select(TestItem).where(TestItem.instrument_id == instrument_id).order_by(TestItem.test_item_id)
+    ).all()
+
+
+def items_of(session: Session, booking_id: str) -> Sequence[BookingItem]:
+    """Return the test items that were ordered with a booking."""
+    return session.scalars(
+        select(BookingItem).where(BookingItem.booking_id == booking_id).order_by(BookingItem.test_item_id)
+    ).all()
+
+
+def report_types(session: Session, booking_id: str) -> Sequence[str]:
+    """Return the report types of the test items that were ordered with a booking."""
+    return session.scalars(
+        select(TestItem.report_type)
+        .join(BookingItem, BookingItem.test_item_id == TestItem.test_item_id)
+        .where(BookingItem.booking_id == booking_id)
+    ).all()
+
+
+_TAKING = (
+    CalendarRow.instrument_id == bindparam("instrument"),
+    CalendarRow.active,
+    CalendarRow.from_at < bindparam("until", type_=UtcDateTime),
+    CalendarRow.to_at > bindparam("since", type_=UtcDateTime),
+)
+_TAKEN = select(CalendarRow.row_id).where(*_TAKING).limit(1)
+_ROWS = select(CalendarRow).where(*_TAKING).order_by(CalendarRow.from_at)
+_TIMES = select(CalendarRow.from_at, CalendarRow.to_at).where(*_TAKING).order_by(CalendarRow.from_at)
 
 
 def calendar_between(session: Session, instrument_id: str, window: Interval) -> Sequence[CalendarRow]:
     """Return the active rows that share an instant with `window`, by start."""
-    return session.scalars(
-        select(CalendarRow)
-        .where(
-            CalendarRow.instrument_id == instrument_id,
-            CalendarRow.active,
-            CalendarRow.from_at < window.to_at,
-            CalendarRow.to_at > window.from_at,
-        )
-        .order_by(CalendarRow.from_at)
-    ).all()
+    return session.scalars(_ROWS, _asked(instrument_id, window)).all()
+
+
+def is_taken(session: Session, instrument_id: str, window: Interval) -> bool:
+    """Whether an active row shares an instant with `window`."""
+    return session.execute(_TAKEN, _asked(instrument_id, window)).first() is not None
 
 
 def busy_between(session: Session, instrument_id: str, window: Interval) -> tuple[Interval, ...]:
     """Return when an instrument is taken within a window: times only, whoever took it."""
-    return tuple(Interval(row.from_at, row.to_at) for row in calendar_between(session, instrument_id, window))
+    return tuple(Interval(*row) for row in session.execute(_TIMES, _asked(instrument_id, window)))
+
+
+def _asked(instrument_id: str, window: Interval) -> dict[str, object]:
+    return {"instrument": instrument_id, "since": window.from_at, "until": window.to_at}
 
 
 def booking_on_row(session: Session, row_id: str) -> Booking | None:
@@ -127,7 +240,8 @@ def bookings_seen(
     if state is not None:
         statement = statement.where(Booking.state == state)
     if from_at is not None:
-        statement = statement.where(Booking.slot_to > from_at)
+        # No slot is longer: so the index by start serves, and the years behind are not looked through.
+        statement = statement.where(Booking.slot_to > from_at, Booking.slot_from > from_at - LONGEST_SLOT)
     if to_at is not None:
         statement = statement.where(Booking.slot_from < to_at)
     return statement

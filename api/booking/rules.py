@@ -4,6 +4,7 @@ Called by the service under every door, so that no page, program or import goes 
 has to change before the request can succeed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,9 +14,10 @@ from api.schemas import rfc3339
 from api.work import Actor
 from store.tables.accounts import Role
 from store.tables.calendar import BookingMode, UsePurpose
-from store.tables.registry import Instrument, Org, OrgState, RunStatus, ShareMode
+from store.tables.registry import Instrument, Org, OrgState, RunStatus, ShareMode, TestItem
 
-BOOKABLE_AHEAD = timedelta(days=366)
+LONGEST_SLOT = timedelta(days=92)
+"""No instrument takes longer slots, whatever its own limit: what overlaps an instant is looked for so far back."""
 CALENDAR_SPAN = timedelta(days=92)
 HOLD_REQUESTED = timedelta(hours=24)
 
@@ -26,7 +28,8 @@ NO_CERTIFICATE = "no_valid_certificate"
 class BookingRequest:
     """What somebody asks for. In samples mode the slot is the time expected on the instrument: it holds nothing.
 
-    `rush` and `options` are codes of the price list.
+    `rush` and `options` are codes of the price list. Of a booking on a customer's behalf `for_person` is the member of
+    that firm it is for, and `consent` says how the firm agreed to it; without that word it is asked.
     """
 
     instrument_id: str
@@ -38,6 +41,18 @@ class BookingRequest:
     note: str = ""
     rush: str = ""
     options: tuple[str, ...] = ()
+    items: tuple["OrderedItem", ...] = ()
+    needed_by: datetime | None = None
+    for_person: str | None = None
+    consent: str = ""
+
+
+@dataclass(frozen=True)
+class OrderedItem:
+    """A test item of the instrument, and on how many samples it is wanted."""
+
+    test_item_id: str
+    samples: int = 0
 
 
 def times(slot: Interval) -> dict[str, str]:
@@ -52,10 +67,12 @@ def payer_of(actor: Actor, request: BookingRequest, instrument: Instrument, host
     """
     if actor.manages(instrument.host_id):
         return _payer_named_by_manager(request, host_org)
+    if actor.has(Role.COUNTY_OFFICER) and request.purpose is UsePurpose.CUSTOMER:
+        return _payer_named_by_manager(request, host_org)
     if not actor.has(Role.SME):
         raise forbidden(
-            "只有企业用户或该仪器所在单位的实验室管理员可以预约。",
-            "Booking is for firms, and for the lab manager of the host that owns the instrument.",
+            "只有企业用户、该仪器所在单位的实验室管理员或代客户预约的县级管理员可以预约。",
+            "Booking is for firms, for the host's lab manager, and for a county officer on a firm's behalf.",
         )
     if request.purpose is not UsePurpose.CUSTOMER:
         raise forbidden(
@@ -108,8 +125,13 @@ def check_parties(payer: Org, host_org: Org) -> None:
         )
 
 
+def is_on_behalf(actor: Actor, payer_org: str, request: BookingRequest) -> bool:
+    """Whether somebody books for a firm that is not theirs, so that the firm has to agree."""
+    return request.purpose is UsePurpose.CUSTOMER and not (actor.has(Role.SME) and actor.org_id == payer_org)
+
+
 def check_instrument(instrument: Instrument, request: BookingRequest) -> None:
-    """Raise 409 where the instrument is not shared for this purpose or does not work."""
+    """Raise 409 where the instrument is not shared for this purpose or in this way, or does not work."""
     maintenance = request.purpose is UsePurpose.MAINTENANCE
     open_to = {
         UsePurpose.CUSTOMER: (ShareMode.EXTERNAL,),
@@ -123,12 +145,26 @@ def check_instrument(instrument: Instrument, request: BookingRequest) -> None:
             share_mode=instrument.share_mode,
             purpose=request.purpose.value,
         )
+    open_for = instrument.takes_samples if request.mode is BookingMode.SAMPLES else instrument.self_operated
+    if request.purpose is UsePurpose.CUSTOMER and not open_for:
+        other = BookingMode.SELF_OPERATED if request.mode is BookingMode.SAMPLES else BookingMode.SAMPLES
+        raise conflict(
+            "mode_not_offered",
+            f"该仪器不提供此预约方式;可改用“{other}”或选择其他仪器。",
+            f"This instrument is not offered in that mode; ask for {other}, or choose another instrument.",
+            mode=request.mode.value,
+        )
+    check_instrument_works(instrument, request.purpose)
+
+
+def check_instrument_works(instrument: Instrument, purpose: UsePurpose) -> None:
+    """Raise 409 where the instrument does not work; maintenance is what a broken one is booked for."""
     status = RunStatus(instrument.run_status)
-    if status is RunStatus.RETIRED or (status is not RunStatus.NORMAL and not maintenance):
+    if status is RunStatus.RETIRED or (status is not RunStatus.NORMAL and purpose is not UsePurpose.MAINTENANCE):
         raise conflict(
             "instrument_not_working",
-            "该仪器目前不能正常使用,暂不接受预约。",
-            "This instrument is not in working order; it cannot be booked now.",
+            "该仪器目前不能正常使用,暂不接受预约;请选择其他仪器,或稍后再试。",
+            "This instrument is not in working order and cannot be booked now; choose another one, or come back later.",
             run_status=status.value,
         )
 
@@ -137,26 +173,6 @@ def check_slot_forward(slot: Interval) -> None:
     """Raise 422 for an interval that does not end after it starts."""
     if slot.to_at <= slot.from_at:
         raise _bad_slot("slot_reversed", "结束时间必须晚于开始时间。", "The slot has to end after it starts.", slot)
-
-
-def check_slot(slot: Interval, instrument: Instrument, now: datetime) -> None:
-    """Raise 422 for a slot that is reversed, in the past, too far ahead or longer than the instrument allows."""
-    check_slot_forward(slot)
-    if slot.from_at < now:
-        raise _bad_slot(
-            "slot_in_the_past", "不能预约已经开始的时段。", "That slot has begun already; choose a later one.", slot
-        )
-    if slot.from_at > now + BOOKABLE_AHEAD:
-        raise _bad_slot("slot_too_far_ahead", "最多可提前一年预约。", "Slots can be booked at most a year ahead.", slot)
-    longest = timedelta(minutes=instrument.max_slot_minutes)
-    if slot.to_at - slot.from_at > longest:
-        raise _bad_slot(
-            "slot_too_long",
-            f"该仪器单次最长可预约 {instrument.max_slot_minutes} 分钟。",
-            f"This instrument can be booked for at most {instrument.max_slot_minutes} minutes at a time.",
-            slot,
-            max_slot_minutes=instrument.max_slot_minutes,
-        )
 
 
 def check_quantity(request: BookingRequest) -> None:
@@ -172,6 +188,33 @@ def check_quantity(request: BookingRequest) -> None:
         )
     if len(set(request.options)) != len(request.options):
         raise invalid("option_twice", "每项附加服务只能选一次。", "Each option is ordered once.", field="options")
+
+
+def check_items(request: BookingRequest, found: Sequence[TestItem]) -> None:
+    """Raise 422 for an item ordered twice, one that the instrument does not (any more) test, or samples that do not
+    add up to the quantity where items say their number."""
+    asked = [item.test_item_id for item in request.items]
+    if len(set(asked)) != len(asked):
+        raise invalid("item_twice", "同一检测项目只能填写一次。", "Each test item is ordered once.", field="items")
+    known = {item.test_item_id for item in found if item.retired_at is None}
+    unknown = [item for item in asked if item not in known]
+    if unknown:
+        raise invalid(
+            "unknown_item",
+            f"该仪器没有检测项目:{', '.join(unknown)};请在仪器详情中选择。",
+            f"This instrument does not test: {', '.join(unknown)}; choose from the items it lists.",
+            field="items",
+            unknown=unknown,
+        )
+    most = max((item.samples for item in request.items), default=0)
+    if request.mode is BookingMode.SAMPLES and most > request.quantity:
+        raise invalid(
+            "more_than_sent",
+            f"单个项目的样品数({most})不能超过样品总数({request.quantity})。",
+            f"An item is wanted on {most} samples, but {request.quantity} are sent; correct one of the two.",
+            field="items",
+            quantity=request.quantity,
+        )
 
 
 def occupied(slot: Interval, instrument: Instrument) -> Interval:

@@ -1,18 +1,21 @@
 """What the booking endpoints take and give. Instants, money and pages as in api.schemas."""
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from api.booking.rules import BookingRequest
-from api.booking.service import Offer
+from api.booking.offers import Offer
+from api.booking.rules import BookingRequest, OrderedItem
+from api.booking.schemas_changes import ProposalAnswer
 from api.booking.slots import Interval
 from api.booking.states import BookingAction
 from api.booking.steps import StepInput
 from api.charging.rating import RatedLine
 from api.charging.tariff_body import UserCategory
 from api.schemas import Answer, Fen, Instant, Question
+from store.tables.booking_rules import BookingItem, BookingProposal
 from store.tables.calendar import Booking, BookingEvent, BookingMode, BookingState, BookingUse, UsePurpose
 from store.tables.charging import Component
 
@@ -21,8 +24,19 @@ Text = Annotated[str, Field(max_length=2000)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
+class ItemAsked(Question):
+    """A test item of the instrument, and on how many of the samples it is wanted (0: not said)."""
+
+    test_item_id: Id
+    samples: Count = 0
+
+
 class BookingAsked(Question):
-    """A booking to quote or to make. For a sample order the slot is the time expected on the instrument."""
+    """A booking to quote or to make. For a sample order the slot is the time expected on the instrument.
+
+    Who books on a firm's behalf names it (`payer_org`), may name its member who will come (`for_person`), and says how
+    it agreed (`consent`); without that word the firm is asked, and the slot is held meanwhile.
+    """
 
     instrument_id: Id
     mode: BookingMode = BookingMode.SELF_OPERATED
@@ -37,6 +51,10 @@ class BookingAsked(Question):
         tuple[Annotated[str, Field(max_length=30)], ...],
         Field(max_length=50, description="Options of the price list, by their codes"),
     ] = ()
+    items: Annotated[tuple[ItemAsked, ...], Field(max_length=50, description="What is to be tested")] = ()
+    needed_by: Instant | None = Field(None, description="Samples: when the results are needed")
+    for_person: Id | None = Field(None, description="On behalf: the member of the firm who will come")
+    consent: Text = Field("", description="On behalf: how the firm agreed, for example an order number and its date")
 
     def request(self) -> BookingRequest:
         """Return it as the service takes it."""
@@ -50,6 +68,10 @@ class BookingAsked(Question):
             self.note,
             self.rush,
             self.options,
+            tuple(OrderedItem(item.test_item_id, item.samples) for item in self.items),
+            self.needed_by,
+            self.for_person,
+            self.consent,
         )
 
 
@@ -91,6 +113,7 @@ class OutageAsked(Question):
     from_at: Instant
     to_at: Instant
     note: Annotated[str, Field(min_length=1, max_length=2000)]
+    move: bool = Field(True, description="Offer customers the next free slot; false: cancel what is in the way")
 
 
 class PriceLine(Answer):
@@ -108,7 +131,9 @@ class PriceLine(Answer):
 class QuoteAnswer(Answer):
     """What a booking will cost if exactly the booked slot is used. VAT is included in every amount.
 
-    `list_fen`: the same by the list; `saving_fen`: how much less than that it is.
+    `list_fen`: the same by the list; `saving_fen`: how much less than that it is. Cancelling is free until
+    `cancel_free_until` (null: until the slot begins), later it costs `late_cancel_fee_fen`; not coming costs
+    `no_show_fee_fen`. `confirms_itself`: no manager has to approve it, by `approval_rule`.
     """
 
     instrument_id: str
@@ -124,24 +149,35 @@ class QuoteAnswer(Answer):
     saving_fen: Fen
     sha256: str
     warnings: list[str]
+    cancel_free_until: Instant | None
+    late_cancel_fee_fen: Fen
+    no_show_fee_fen: Fen
+    confirms_itself: bool
+    approval_rule: str
 
     @classmethod
     def of(cls, offer: Offer) -> Self:
         """Show an offer."""
+        price, terms = offer.price, offer.terms
         return cls(
             instrument_id=offer.instrument_id,
             payer_org=offer.payer_org,
-            category=offer.category,
-            tariff_id=offer.tariff_id,
-            tariff_version=offer.tariff_version,
-            lines=[_line(line) for line in offer.rated.lines],
-            total_fen=offer.rated.total_fen,
-            net_fen=offer.rated.net_fen,
-            vat_fen=offer.rated.vat_fen,
-            list_fen=offer.rated.list_fen,
-            saving_fen=offer.rated.saving_fen,
-            sha256=offer.sha256,
+            category=price.category,
+            tariff_id=price.tariff_id,
+            tariff_version=price.tariff_version,
+            lines=[_line(line) for line in price.rated.lines],
+            total_fen=price.rated.total_fen,
+            net_fen=price.rated.net_fen,
+            vat_fen=price.rated.vat_fen,
+            list_fen=price.rated.list_fen,
+            saving_fen=price.rated.saving_fen,
+            sha256=price.sha256,
             warnings=list(offer.warnings),
+            cancel_free_until=terms.free_until,
+            late_cancel_fee_fen=terms.late_fee_fen,
+            no_show_fee_fen=terms.no_show_fee_fen,
+            confirms_itself=offer.decision.automatic,
+            approval_rule=offer.decision.why,
         )
 
 
@@ -168,6 +204,7 @@ class BookingAnswer(Answer):
     checked_in_at: Instant | None
     checked_out_at: Instant | None
     held_until: Instant | None
+    needed_by: Instant | None
     note: str
     created_at: Instant
     row_version: int
@@ -215,10 +252,19 @@ class UseAnswer(Answer):
     unknown_ms: int
 
 
+class ItemAnswer(Answer):
+    """A test item that was ordered."""
+
+    test_item_id: str
+    samples: int
+
+
 class BookingWhole(BookingAnswer):
-    """A booking with its frozen price, what happened to it and its metered use."""
+    """A booking with its frozen price, what was ordered, what happened to it, its proposals and its metered use."""
 
     quote_lines: list[PriceLine]
+    items: list[ItemAnswer]
+    proposals: list[ProposalAnswer]
     events: list[EventAnswer]
     uses: list[UseAnswer]
 
@@ -227,13 +273,17 @@ class BookingWhole(BookingAnswer):
         cls,
         booking: Booking,
         possible: tuple[BookingAction, ...],
-        events: list[BookingEvent],
-        uses: list[BookingUse],
+        events: Sequence[BookingEvent],
+        uses: Sequence[BookingUse],
+        items: Sequence[BookingItem],
+        proposals: Sequence[BookingProposal],
     ) -> Self:
         """Show everything that is kept of a booking."""
         shown = _shown(booking, possible, ())
         shown["quote_lines"] = json.loads(booking.quote)["lines"]
         shown["events"] = [EventAnswer.of(event) for event in events]
+        shown["items"] = [ItemAnswer.model_validate(item) for item in items]
+        shown["proposals"] = [ProposalAnswer.model_validate(proposal) for proposal in proposals]
         shown["uses"] = [UseAnswer.model_validate(use) for use in uses]
         return cls.model_validate(shown)
 
@@ -257,6 +307,7 @@ class OutageAnswer(Answer):
 
     row_id: str
     cancelled: list[str]
+    moved: list[str]
     unscheduled: list[str]
     shortened: list[str]
 

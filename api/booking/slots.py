@@ -4,7 +4,7 @@ Called where a slot is refused, so that the answer names others. Proposals keep 
 for: who asked for a morning is not offered three in the night.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ from store.periods import SHANGHAI
 STEP = timedelta(minutes=30)
 LOOK_AHEAD = timedelta(days=14)
 DAY_FROM_HOUR, DAY_TO_HOUR = 8, 18
+_INSTANT, _DAY = timedelta(milliseconds=1), timedelta(days=1)
 
 
 @dataclass(frozen=True, order=True)
@@ -27,39 +28,52 @@ class Interval:
         return self.from_at < other.to_at and other.from_at < self.to_at
 
 
+def _anything(slot: Interval) -> bool:
+    return True
+
+
 def free_slots(
-    busy: Iterable[Interval], wanted: Interval, buffer: timedelta, not_before: datetime, count: int = 3
+    busy: Iterable[Interval],
+    wanted: Interval,
+    buffer: timedelta,
+    not_before: datetime,
+    count: int = 3,
+    *,
+    step: timedelta = STEP,
+    fits: Callable[[Interval], bool] = _anything,
 ) -> tuple[Interval, ...]:
     """Return up to `count` free slots as long as `wanted`, nearest after it first, none overlapping another.
 
     `busy` are occupied intervals (buffers included); a proposal leaves `buffer` free behind itself, as a booking
-    would. Looks up to 14 days beyond the wanted start; starts at full half hours, not before `not_before`.
+    would. Looks up to 14 days beyond the wanted start; starts at full steps of the day, not before `not_before`, and
+    proposes what `fits` alone.
     """
     length = wanted.to_at - wanted.from_at
     taken = sorted(busy)
     by_day = _within_day(wanted)
     found: list[Interval] = []
-    start = _next_step(max(wanted.from_at, not_before))
+    start = _next_step(max(wanted.from_at, not_before), step)
     until = start + LOOK_AHEAD
     while start < until and len(found) < count:
         slot = Interval(start, start + length)
         occupied = Interval(start, slot.to_at + buffer)
         clash = next((row for row in taken if row.overlaps(occupied)), None)
         if clash is not None:
-            start = max(start + STEP, _next_step(clash.to_at))
-        elif by_day and not _within_day(slot):
-            start += STEP
+            start = _next_step(max(start + _INSTANT, clash.to_at), step)
+        elif (by_day and not _within_day(slot)) or not fits(slot):
+            start = _next_step(start + _INSTANT, step)
         else:
             found.append(slot)
-            start = _next_step(occupied.to_at)
+            start = _next_step(occupied.to_at, step)
     return tuple(found)
 
 
-def _next_step(moment: datetime) -> datetime:
+def _next_step(moment: datetime, step: timedelta) -> datetime:
     local = moment.astimezone(SHANGHAI)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    steps = -((midnight - local) // STEP)
-    return midnight + steps * STEP
+    steps = -((midnight - local) // step)
+    # Steps are counted from each day's own midnight, also where they do not divide the day.
+    return min(midnight + steps * step, midnight + _DAY)
 
 
 def _within_day(slot: Interval) -> bool:

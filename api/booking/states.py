@@ -13,10 +13,11 @@ from store.tables.calendar import BookingMode, BookingState
 
 
 class Party(StrEnum):
-    """What somebody is to one booking."""
+    """What somebody is to one booking. An officer books for firms and takes no step afterwards."""
 
     CUSTOMER = "customer"
     MANAGER = "manager"
+    OFFICER = "officer"
     SYSTEM = "system"
 
 
@@ -35,6 +36,8 @@ class BookingAction(StrEnum):
     CONFIRM_RESULTS = "confirm-results"
     REPORT = "report"
     SHORTEN = "shorten"
+    MOVE = "move"
+    DISPLACE = "displace"
     USE_FOUND = "use-found"
     COMPLETE = "complete"
     MISS = "miss"
@@ -83,6 +86,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_common(BookingMode.SELF_OPERATED),
     *_steps(
         BookingMode.SELF_OPERATED,
+        # Another slot, once both sides agree; a slot lost to an outage waits for the customer's word on another one.
+        (_B.REQUESTED, _A.MOVE, _B.REQUESTED, (_S,), (_S,)),
+        (_B.CONFIRMED, _A.MOVE, _B.CONFIRMED, (_S,), (_S,)),
+        (_B.REQUESTED, _A.DISPLACE, _B.REQUESTED, (_S,), (_S,)),
+        (_B.CONFIRMED, _A.DISPLACE, _B.REQUESTED, (_S,), (_S,)),
         (_B.CONFIRMED, _A.CHECK_IN, _B.CHECKED_IN, (_C, _M, _S), ()),
         # Nobody has to check in where the power tells: the session itself moves the booking on.
         (_B.CONFIRMED, _A.USE_FOUND, _B.IN_USE, (_S,), ()),
@@ -118,6 +126,10 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
 )
 
+_ORDER = {action: number for number, action in enumerate(BookingAction)}
+_STEPS_FROM: dict[tuple[BookingMode, BookingState], list[Transition]] = {}
+for _step in sorted(TRANSITIONS, key=lambda step: _ORDER[step.action]):
+    _STEPS_FROM.setdefault((_step.mode, _step.before), []).append(_step)
 _TABLE = {(step.mode, step.before, step.action): step for step in TRANSITIONS}
 
 CLAIMING = frozenset(
@@ -139,8 +151,7 @@ CLAIMING = frozenset(
 def possible_actions(mode: BookingMode, state: BookingState, parties: Iterable[Party]) -> tuple[BookingAction, ...]:
     """Return what these parties can do to a booking that stands there, in the order of BookingAction."""
     wanted = frozenset(parties)
-    found = {step.action for step in TRANSITIONS if (step.mode, step.before) == (mode, state) and step.who & wanted}
-    return tuple(action for action in BookingAction if action in found)
+    return tuple(step.action for step in _STEPS_FROM.get((mode, state), ()) if step.who & wanted)
 
 
 def next_state(

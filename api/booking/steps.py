@@ -6,10 +6,11 @@ writes the event and the audit event, and never commits. `take_step` expects the
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from api.booking import calendar, repository, rules
+from api.booking import approval, calendar, consents, repository, rules, strikes
+from api.booking.checks import bound_terms, check_papers, check_time
 from api.booking.due import ensure_due, move_due
 from api.booking.history import record_event
 from api.booking.slots import Interval
@@ -22,12 +23,14 @@ from api.errors import Refused, conflict, invalid, stale
 from api.schemas import rfc3339
 from api.work import Actor, Work
 from store.tables.accounts import Role
-from store.tables.calendar import Booking, BookingMode, BookingState, DueKind
+from store.tables.calendar import Booking, BookingMode, BookingState, DueKind, UsePurpose
+from store.tables.registry import Instrument
 
 
 @dataclass(frozen=True)
 class StepInput:
-    """What somebody says with a step; each action asks for its own fields."""
+    """What somebody says with a step; each action asks for its own fields. `present`: the code or card there was given.
+    `at`: when it was, where a witness told it and it is known only now."""
 
     reason: str = ""
     slot: Interval | None = None
@@ -36,6 +39,8 @@ class StepInput:
     report_number: str = ""
     report_date: str = ""
     report_sha256: str = ""
+    present: bool = False
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -90,17 +95,27 @@ def perform(work: Work, booking_id: str, action: BookingAction, said: StepInput,
 
 
 def take_step(
-    work: Work, booking: Booking, action: BookingAction, said: StepInput = _NOTHING, facts: dict[str, Any] | None = None
+    work: Work,
+    booking: Booking,
+    action: BookingAction,
+    said: StepInput = _NOTHING,
+    facts: dict[str, Any] | None = None,
+    event_no: int | None = None,
 ) -> None:
-    """Take one step of the state machine with its effects. Refused as `perform`."""
+    """Take one step of the state machine with its effects. Refused as `perform`.
+
+    `event_no`: the number of its event, where the caller has just made the booking and knows it.
+    """
     before = BookingState(booking.state)
     after = next_state(BookingMode(booking.mode), before, action, parties_of(work.actor, booking), said.reason)
     effect = _EFFECTS.get(action)
     told = effect(work, booking, said) if effect is not None else {}
     booking.state = after.value
     booking.row_version += 1
+    if action in _SETTLES:
+        consents.close_with_booking(work, booking.booking_id)
+    record_event(work, booking, action.value, before.value, said.reason.strip(), told | (facts or {}), event_no)
     work.session.flush()
-    record_event(work, booking, action.value, before.value, said.reason.strip(), told | (facts or {}))
     if action is BookingAction.REPORT:
         close_if_settled(work, booking)
 
@@ -126,6 +141,8 @@ def change_note(work: Work, booking_id: str, note: str, version: int) -> Booking
 
 
 def _confirm(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
+    if not is_system(work.actor):
+        consents.require_agreed(work.session, booking.booking_id)
     if booking.held_until is not None and work.now > booking.held_until:
         raise conflict(
             "hold_expired",
@@ -161,33 +178,53 @@ def _cancel(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
 
 
 def _miss(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
-    return charge_no_show(work, booking, said.reason.strip())
+    told = charge_no_show(work, booking, said.reason.strip())
+    if "fee_waived" not in told:
+        strikes.strike(work, booking)
+    return told
 
 
 def _use_found(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
-    return void_no_show(work, booking) if booking.state == BookingState.NO_SHOW.value else {}
+    if booking.state != BookingState.NO_SHOW.value:
+        return {}
+    strikes.unstrike(work, booking, "use was found: it was no no-show")
+    return void_no_show(work, booking)
 
 
 def _check_in(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
     opens = booking.slot_from - graces_of(work, booking).early
     if booking.checked_in_at is not None:
         raise _said_before("checked_in", booking.checked_in_at)
-    if not opens <= work.now < booking.slot_to:
+    at = said.at or work.now
+    if not opens <= at < booking.slot_to:
         raise conflict(
             "not_check_in_time",
             f"签到时间为 {rfc3339(opens)} 至 {rfc3339(booking.slot_to)}。",
             f"Check-in is possible from {rfc3339(opens)} until {rfc3339(booking.slot_to)}.",
             **rules.times(Interval(opens, booking.slot_to)),
         )
-    booking.checked_in_at = work.now
-    return {"checked_in_at": rfc3339(work.now)}
+    if parties_of(work.actor, booking) == {Party.CUSTOMER} and not said.present:
+        _require_no_code(work, booking)
+    booking.checked_in_at = at
+    return {"checked_in_at": rfc3339(at)}
+
+
+def _require_no_code(work: Work, booking: Booking) -> None:
+    instrument = work.session.get_one(Instrument, booking.instrument_id)
+    if approval.rule_of(work.session, booking.instrument_id, instrument.approval).needs_code:
+        raise conflict(
+            "code_required",
+            "该仪器须凭现场签到码签到;请在仪器旁输入签到码,或请实验室管理员代为签到。",
+            "Check in with the code at the instrument (`check-in-by-code`), or ask the lab manager to check you in.",
+            instrument_id=booking.instrument_id,
+        )
 
 
 def _check_out(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
     if booking.checked_out_at is not None:
         raise _said_before("checked_out", booking.checked_out_at)
-    booking.checked_out_at = work.now
-    return {"checked_out_at": rfc3339(work.now)}
+    booking.checked_out_at = said.at or work.now
+    return {"checked_out_at": rfc3339(booking.checked_out_at)}
 
 
 def _receive(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
@@ -200,9 +237,13 @@ def _schedule(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
     if said.slot is None:
         raise _missing("slot_from", "上机时段", "the slot on the instrument (`slot_from`, `slot_to`)")
     instrument = repository.instrument_row(work.session, booking.instrument_id, lock=True)
-    rules.check_slot(said.slot, instrument, work.now)
+    purpose = UsePurpose(booking.purpose)
+    rules.check_instrument_works(instrument, purpose)
+    terms = bound_terms(work, instrument, said.slot, BookingMode(booking.mode), purpose)
+    check_time(work, instrument, said.slot, terms)
+    check_papers(work, instrument, said.slot, repository.report_types(work.session, booking.booking_id))
     calendar.release(work, booking.calendar_row_id)
-    booking.calendar_row_id = calendar.occupy(work, instrument, said.slot)
+    booking.calendar_row_id = calendar.occupy(work, instrument, said.slot, terms)
     booking.slot_from, booking.slot_to = said.slot.from_at, said.slot.to_at
     return {"slot_from": rfc3339(said.slot.from_at), "slot_to": rfc3339(said.slot.to_at)}
 
@@ -244,6 +285,18 @@ def _said_before(what: str, at: Any) -> Refused:
         at=rfc3339(at),
     )
 
+
+_SETTLES = frozenset(
+    {
+        BookingAction.REJECT,
+        BookingAction.EXPIRE,
+        BookingAction.CANCEL,
+        BookingAction.CHECK_IN,
+        BookingAction.USE_FOUND,
+        BookingAction.MISS,
+    }
+)
+"""After these nobody can agree to another slot any more."""
 
 _EFFECTS: dict[BookingAction, _Effect] = {
     BookingAction.CONFIRM: _confirm,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.database import Base
@@ -59,6 +59,9 @@ class DueKind(StrEnum):
     COMPLETE_BOOKING = "complete_booking"
     CHARGE_BOOKING = "charge_booking"
     EXPIRE_BOOKING = "expire_booking"
+    EXPIRE_PROPOSAL = "expire_proposal"
+    CHECKIN = "checkin"
+    CHORE = "chore"
 
 
 class CalendarRow(Base):
@@ -78,7 +81,15 @@ class CalendarRow(Base):
     __table_args__ = (
         one_of("kind", CalendarKind),
         CheckConstraint("to_at > from_at", name="runs_forward"),
-        Index(None, "instrument_id", "from_at"),
+        # By its end: what lies ahead is found without a look at the years behind.
+        Index(None, "instrument_id", "to_at"),
+        # Who is taken at an instant, over all instruments: past rows, however many, are not looked at.
+        Index(
+            "ix_calendar_row_busy",
+            *("to_at", "from_at", "instrument_id"),
+            sqlite_where=text("active = 1"),
+            postgresql_where=text("active"),
+        ),
     )
 
 
@@ -110,6 +121,7 @@ class Booking(Base):
     note: Mapped[str]
     created_at: Mapped[datetime]
     row_version: Mapped[int]
+    needed_by: Mapped[datetime | None]
     __table_args__ = (
         one_of("mode", BookingMode),
         one_of("purpose", UsePurpose),
@@ -171,7 +183,10 @@ class UnbookedUse(Base):
 
 
 class Due(Base):
-    """Work waiting for the worker. A row leaves in the transaction that did the work."""
+    """Work waiting for the worker. A row leaves in the transaction that did the work; of a chore it is put off.
+
+    The kinds are not listed by the database: a worker that does not know one says so and leaves it to a newer one.
+    """
 
     __tablename__ = "due"
     kind: Mapped[TextKey]
@@ -179,4 +194,4 @@ class Due(Base):
     due_at: Mapped[datetime]
     attempts: Mapped[int]
     last_error: Mapped[str]
-    __table_args__ = (one_of("kind", DueKind), Index(None, "due_at"))
+    __table_args__ = (Index(None, "due_at"),)

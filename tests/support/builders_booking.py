@@ -19,8 +19,8 @@ from api.work import Actor, Work, system_actor
 from store.canonical import sha256_hex
 from store.database import Database
 from store.ledger import commit_usage
-from store.tables.accounts import Person, Role
-from store.tables.calendar import Booking, BookingMode, CalendarRow
+from store.tables.accounts import Person, Role, RoleGrant
+from store.tables.calendar import Booking, BookingMode, CalendarRow, Due
 from store.tables.charging import Tariff, TariffVersion
 from store.tables.registry import Certificate, Instrument, Org
 from tests.support.usage import LONG_AGO, StreamWriter, add_registry
@@ -87,6 +87,10 @@ class Office:
         with self.database.read() as session:
             return list(session.scalars(select(table)))
 
+    def all_of_due(self) -> list[Due]:
+        """Return what waits for the worker."""
+        return self.all_of(Due)
+
     def active_rows(self) -> list[CalendarRow]:
         """Return the calendar rows that hold time."""
         return sorted((row for row in self.all_of(CalendarRow) if row.active), key=lambda row: row.from_at)
@@ -117,6 +121,12 @@ MANAGER = Actor("p-m", "Manager", "org-h01", frozenset({Role.LAB_MANAGER}), froz
 OTHER_MANAGER = Actor("p-o", "Other manager", "org-h02", frozenset({Role.LAB_MANAGER}), frozenset({"h02"}))
 OFFICER = Actor("p-c", "Officer", "org-h01", frozenset({Role.COUNTY_OFFICER}), frozenset())
 WORKER = system_actor("worker")
+GRANTS = (
+    ("p-a", Role.SME, ""),
+    ("p-b", Role.SME, ""),
+    ("p-m", Role.LAB_MANAGER, "h01"),
+    ("p-c", Role.COUNTY_OFFICER, ""),
+)
 FIRM_A, FIRM_B = firm("a"), firm("b")
 
 
@@ -131,14 +141,17 @@ def open_office(database: Database, clock: ManualClock, tariff: TariffBody = BY_
         for person, org in (("p-a", "org-a"), ("p-b", "org-b"), ("p-m", "org-h01"), ("p-c", "org-h01")):
             session.add(_person(person, org))
         session.flush()
+        for person, role, host in GRANTS:
+            grant = {"person_id": person, "role": role.value, "host_scope": host}
+            session.add(RoleGrant(**grant, granted_by="system:test", granted_at=LONG_AGO))
         for instrument in office.instruments:
             add_tariff(session, instrument, tariff)
             session.add(_certificate(instrument))
     return office
 
 
-def add_tariff(session: Session, instrument_id: str, body: TariffBody) -> None:
-    """Publish a tariff for an instrument, in force since long ago."""
+def add_tariff(session: Session, instrument_id: str, body: TariffBody, valid_from: datetime = LONG_AGO) -> None:
+    """Publish a tariff for an instrument, in force since long ago where nothing else is said."""
     document = canonical_body(body)
     session.add(Tariff(tariff_id=f"t-{instrument_id}", instrument_id=instrument_id, host_id="h01", created_at=LONG_AGO))
     session.flush()
@@ -146,7 +159,7 @@ def add_tariff(session: Session, instrument_id: str, body: TariffBody) -> None:
         TariffVersion(
             tariff_id=f"t-{instrument_id}",
             version=1,
-            valid_from=LONG_AGO,
+            valid_from=valid_from,
             body=document.decode(),
             body_sha256=sha256_hex(document),
             prepared_by="p-m",

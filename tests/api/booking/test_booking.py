@@ -71,8 +71,8 @@ def test_a_quote_is_what_the_booking_freezes(sqlite_office: Office) -> None:
         offer = quote(work, request)
         booking, booked = create_booking(work, request)
     assert offer == booked
-    assert offer.document == booking.quote
-    assert offer.rated.total_fen == 45_000
+    assert offer.price.document == booking.quote
+    assert offer.price.rated.total_fen == 45_000
     assert offer.warnings == ()
 
 
@@ -163,8 +163,8 @@ def test_a_firm_books_for_itself_only(sqlite_office: Office) -> None:
 
 
 def test_only_firms_and_the_hosts_own_manager_book(sqlite_office: Office) -> None:
-    assert refusal(sqlite_office, OFFICER).status == 403
     assert refusal(sqlite_office, OTHER_MANAGER).status == 403
+    assert refusal(sqlite_office, OTHER_MANAGER, payer_org="org-a").status == 403
 
 
 def test_a_manager_books_for_internal_use_at_the_hosts_own_category(sqlite_office: Office) -> None:

@@ -167,7 +167,7 @@ def test_a_naive_time_and_an_unknown_field_are_refused(firm_a: ApiClient) -> Non
 
 def test_an_outage_answers_with_the_bookings_it_hit(firm_a: ApiClient, manager: ApiClient) -> None:
     booking = booked(firm_a)
-    outage = {"from_at": SLOT["slot_from"], "to_at": SLOT["slot_to"], "note": "pump broken"}
+    outage = {"from_at": SLOT["slot_from"], "to_at": SLOT["slot_to"], "note": "pump broken", "move": False}
     assert firm_a.post("/instruments/xc-h01-01/outages", outage).status_code == 403
     answer = manager.post("/instruments/xc-h01-01/outages", outage)
     assert (answer.status_code, answer.json()["cancelled"]) == (201, [booking["booking_id"]])
