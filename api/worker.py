@@ -6,18 +6,22 @@ dies. What fails is tried again later, never at once; after five times somebody 
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.booking.card_readings import judge_reading
 from api.booking.completion import LOOK_AGAIN, complete_booking, expire_booking
 from api.booking.matching_service import match_session
+from api.booking.proposals import expire_proposal
 from api.charging.service import Charged, charge_booking
+from api.chores import CHORES, Chore, do_chore, plan_chores
 from api.work import Work, system_actor
 from store.alerts import raise_alert
 from store.database import Database
@@ -68,17 +72,20 @@ class Worker:
         name: str = "worker",
         poll_s: float = 0.5,
         handlers: Mapping[DueKind, Handler] | None = None,
+        chores: Sequence[Chore] = CHORES,
     ) -> None:
         self._database, self._clock, self._poll_s = database, clock, poll_s
         self._actor = system_actor(name)
-        self._handlers = dict(handlers if handlers is not None else due_handlers(series))
+        self._handlers = dict(handlers if handlers is not None else due_handlers(series, chores))
+        self._chores = chores
         self.metrics = WorkerMetrics()
 
     def run(self, until: threading.Event) -> None:
         """Work until the event is set; finishes the row in hand. Survives a database that goes away for a while."""
-        failures = 0
+        failures, planned = 0, False
         while not until.is_set():
             try:
+                planned = planned or self.plan()
                 done = self.run_once(until)
                 failures = 0
             except (SQLAlchemyError, StoreError) as error:
@@ -87,6 +94,12 @@ class Worker:
                 _log.warning("the database did not answer; trying again", error=str(error), failures=failures)
             if not done:
                 until.wait(min(self._poll_s * 2 ** min(failures, 6), 30.0))
+
+    def plan(self) -> bool:
+        """Put the chores on the list. `run` does so before its first look."""
+        with self._database.write() as session:
+            plan_chores(session, from_ms(self._clock.now_ms()), self._chores)
+        return True
 
     def run_once(self, until: threading.Event | None = None) -> int:
         """Do everything that is due now, each row at most once; return how many rows were done or put off."""
@@ -162,7 +175,7 @@ class Worker:
         _log.error("failed; tried again later", kind=key.kind.value, subject=key.subject_id, exc_info=error)
 
 
-def due_handlers(series: SeriesStore) -> dict[DueKind, Handler]:
+def due_handlers(series: SeriesStore, chores: Sequence[Chore] = CHORES) -> dict[DueKind, Handler]:
     """Return what is done for each kind of due row: the worker's own work, also for who does it in larger steps."""
 
     def charge(work: Work, booking_id: str) -> datetime | None:
@@ -176,4 +189,7 @@ def due_handlers(series: SeriesStore) -> dict[DueKind, Handler]:
         DueKind.COMPLETE_BOOKING: complete_booking,
         DueKind.CHARGE_BOOKING: charge,
         DueKind.EXPIRE_BOOKING: expire_booking,
+        DueKind.EXPIRE_PROPOSAL: expire_proposal,
+        DueKind.CHECKIN: judge_reading,
+        DueKind.CHORE: partial(do_chore, chores=chores),
     }

@@ -4,12 +4,13 @@ Written by charging in the transaction that posts the charge; an open or confirm
 reward, whatever else holds. Never edited: a decision is a row of its own, made once.
 """
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, literal, select
 from sqlalchemy.orm import Session
 
+from api.charging.access import visible_to
 from api.charging.flags import CERTIFICATE_EXPIRED, COVERAGE_BELOW_95, FEE_WITHOUT_SESSION
 from api.errors import conflict, invalid, not_found
-from api.work import Work
+from api.work import Actor, Work
 from store.canonical import sha256_hex
 from store.tables.accounts import Role
 from store.tables.audit import Anomaly, AnomalyDecision, Verdict
@@ -21,8 +22,12 @@ __all__ = [
     "FEE_WITHOUT_SESSION",
     "anomalies_of",
     "decide_anomaly",
+    "decision_on",
     "find_anomaly",
+    "find_visible",
+    "is_open",
     "raise_anomaly",
+    "visible",
 ]
 
 RULE_VERSION = "1"
@@ -103,6 +108,31 @@ def find_anomaly(session: Session, anomaly_id: str) -> Anomaly:
     if anomaly is None:
         raise not_found("异常", "anomaly", anomaly_id)
     return anomaly
+
+
+def find_visible(work: Work, anomaly_id: str) -> Anomaly:
+    """Return an anomaly that the actor may see. Refused 404, for another host's too."""
+    found = work.session.scalars(
+        select(Anomaly).where(Anomaly.anomaly_id == anomaly_id, visible(work.actor))
+    ).one_or_none()
+    if found is None:
+        raise not_found("异常", "anomaly", anomaly_id)
+    return found
+
+
+def decision_on(session: Session, anomaly_id: str) -> AnomalyDecision | None:
+    """Return what was decided about an anomaly, None while nothing is."""
+    return session.get(AnomalyDecision, anomaly_id)
+
+
+def visible(actor: Actor) -> ColumnElement[bool]:
+    """Return the SQL of "the actor may see it": the managers of its host, and the county."""
+    return visible_to(actor, Anomaly.host_id.expression, literal(None))
+
+
+def is_open() -> ColumnElement[bool]:
+    """Return the SQL of "nobody decided it yet"."""
+    return ~select(AnomalyDecision.anomaly_id).where(AnomalyDecision.anomaly_id == Anomaly.anomaly_id).exists()
 
 
 def anomalies_of(session: Session, subject_kind: str, subject_id: str) -> list[tuple[Anomaly, AnomalyDecision | None]]:

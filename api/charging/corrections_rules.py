@@ -26,15 +26,21 @@ LineKey = tuple[str, str]
 def apply_waivers(rated: Rated, waived: Collection[LineKey], vat_rate_bp: int) -> Rated:
     """Return the price with a line of the opposite amount for each waived line that it has; net from the new total.
 
-    The waived lines stay visible. A minimum is not topped up again: what is waived is not owed in another way.
+    The waived lines stay visible. A minimum is not topped up again: what is waived is not owed in another way. Where a
+    discount has taken off part of it before, only what is left is waived: nobody is paid for having used something.
     """
     chosen = [line for line in rated.lines if (line.component.value, line.item_code) in waived and line.amount_fen]
-    if not chosen:
+    taken_off, total = [], rated.total_fen
+    # What lowers the price is given back first, so that the limit does not depend on the order of lines.
+    for line in sorted(chosen, key=lambda each: each.amount_fen):
+        off = _taken_off(line, min(line.amount_fen, total))
+        if off.amount_fen:
+            taken_off.append(off)
+            total += off.amount_fen
+    if not taken_off:
         return rated
-    taken_off = tuple(_taken_off(line) for line in chosen)
-    total = rated.total_fen + sum(line.amount_fen for line in taken_off)
     net = net_of_vat(total, vat_rate_bp)
-    return replace(rated, lines=rated.lines + taken_off, total_fen=total, net_fen=net, vat_fen=total - net)
+    return replace(rated, lines=rated.lines + tuple(taken_off), total_fen=total, net_fen=net, vat_fen=total - net)
 
 
 def corrected_ms(
@@ -84,12 +90,16 @@ def _approved(booking_id: str, kind: CorrectionKind, before_revision: int | None
     return query if before_revision is None else query.where(Charge.revision < before_revision)
 
 
-def _taken_off(line: RatedLine) -> RatedLine:
+def _taken_off(line: RatedLine, amount_fen: int) -> RatedLine:
+    """The opposite of a line; of one that is waived in part, one time the part."""
+    whole = amount_fen == line.amount_fen
     return replace(
         line,
         component=Component.MANUAL,
         item_code=f"waived-{line.component.value}-{line.item_code}",
-        quantity=-line.quantity,
-        amount_fen=-line.amount_fen,
+        quantity=-line.quantity if whole else -1,
+        per_quantity=line.per_quantity if whole else 1,
+        unit_fen=line.unit_fen if whole else amount_fen,
+        amount_fen=-amount_fen,
         rule=WAIVER_RULE,
     )

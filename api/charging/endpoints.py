@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy import select
 
 from api.charging import (
-    anomalies,
+    endpoints_anomalies,
     endpoints_billing,
     endpoints_disputes,
     endpoints_prices,
@@ -122,25 +122,6 @@ def reverse(charge_id: str, asked: s.ReversalAsked, work: Annotated[Work, writes
     return once(lambda: s.ChargeAnswer.model_validate(reverse_charge(work, charge_id, asked.reason)))
 
 
-@router.post(
-    "/anomalies/{anomaly_id}/decision",
-    status_code=201,
-    response_model=s.AnomalyAnswer,
-    summary="Decide an anomaly, once",
-    responses=problems(404),
-)
-def decide(
-    anomaly_id: str, asked: s.DecisionAsked, work: Annotated[Work, writes(Role.COUNTY_OFFICER)], once: Once
-) -> Response:
-    """`cleared`: there is an explanation. `confirmed`: the charge stays out of every reward."""
-
-    def produce() -> s.AnomalyAnswer:
-        decision = anomalies.decide_anomaly(work, anomaly_id, asked.verdict, asked.note)
-        return s.AnomalyAnswer.of(anomalies.find_anomaly(work.session, anomaly_id), decision)
-
-    return once(produce)
-
-
 @router.get("/statements", summary="The statements you may see, newest month first")
 def list_statements(
     work: Annotated[Work, reads(*_READERS)],
@@ -247,6 +228,7 @@ def record_payment(
     )
 
 
+router.include_router(endpoints_anomalies.router)
 router.include_router(endpoints_disputes.router)
 router.include_router(endpoints_billing.router)
 router.include_router(endpoints_prices.router)

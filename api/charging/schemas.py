@@ -163,6 +163,9 @@ class AnomalyAnswer(Answer):
 
     anomaly_id: str
     rule: str
+    subject_kind: str
+    subject_id: str
+    host_id: str
     detail: str
     blocks_reward: bool
     found_at: Instant
@@ -174,6 +177,9 @@ class AnomalyAnswer(Answer):
         return AnomalyAnswer(
             anomaly_id=found.anomaly_id,
             rule=found.rule,
+            subject_kind=found.subject_kind,
+            subject_id=found.subject_id,
+            host_id=found.host_id,
             detail=found.detail,
             blocks_reward=found.blocks_reward,
             found_at=found.found_at,

@@ -11,29 +11,26 @@ from api.charging import anomalies
 from api.charging.access import require_host_role
 from api.charging.closing import close_booking, may_close
 from api.charging.corrections_rules import apply_waivers, waived_lines
-from api.charging.documents import charge_hash, input_document, lines_of
-from api.charging.evidence import Evidence, gather, pack
+from api.charging.documents import charge_hash, lines_of
+from api.charging.evidence import gather, pack
 from api.charging.flags import ChargeFacts, findings
+from api.charging.header import audit_posted, new_charge
 from api.charging.inputs import use_input
-from api.charging.months import take_posting_month
 from api.charging.payments_credit import apply_credit
 from api.charging.rating import CURRENT_CALC_VERSION, Rated, RatingInput, rate
 from api.charging.rating_lines import basis_ms
 from api.charging.repository import last_charge, last_charge_before, store_charge, take_booking
 from api.charging.reversal import require_reason, reverse_charge
 from api.charging.tariffs import pinned_tariff
-from api.charging.use import Use, certificate_valid, use_of, what_is_missing
+from api.charging.use import Use, use_of, what_is_missing
 from api.errors import conflict
 from api.work import Work
-from store.canonical import sha256_hex
-from store.periods import month_of
 from store.series import SeriesStore
 from store.tables.accounts import Role
 from store.tables.calendar import Booking, BookingState, UsePurpose
 from store.tables.charging import Charge, ChargePurpose
-from store.tables.registry import Host, Instrument
+from store.tables.registry import Instrument
 from wire.clock import from_ms, to_ms
-from wire.ids import new_ulid
 
 __all__ = ["ChargeOutcome", "Charged", "charge_booking", "recharge_booking", "reverse_charge"]
 
@@ -118,7 +115,19 @@ def _charge(work: Work, booking: Booking, series: SeriesStore, revision: int, re
     waived = waived_lines(work.session, booking.booking_id)
     rated = apply_waivers(rate(given, CURRENT_CALC_VERSION), waived, tariff.body.vat_rate_bp)
     evidence = gather(work.session, series, booking.instrument_id, use.spans)
-    charge = _header(work, booking, use, given, rated, evidence, revision, reason)
+    charge = new_charge(
+        work,
+        booking,
+        ChargePurpose.USE,
+        revision,
+        given,
+        rated,
+        from_ms(use.end_ms - 1),
+        reason,
+        metered_ms=use.metered_ms,
+        has_session=bool(use.spans),
+        coverage_bp=evidence.coverage_bp,
+    )
     lines = lines_of(charge.charge_id, rated.lines)
     charge.row_hash = charge_hash(charge, lines, evidence.hashes)
     if not store_charge(work.session, charge, lines):
@@ -127,68 +136,9 @@ def _charge(work: Work, booking: Booking, series: SeriesStore, revision: int, re
         return ChargeOutcome(Charged.ALREADY, last.charge_id)
     work.session.add_all([pack(charge.charge_id, evidence.samples), pack(charge.charge_id, evidence.records)])
     work.session.flush()
-    work.audit(
-        "charge.posted",
-        f"charge:{charge.charge_id}",
-        host_id=charge.host_id,
-        after={
-            "booking": booking.booking_id,
-            "revision": revision,
-            "total_fen": charge.total_fen,
-            "posting_month": charge.posting_month,
-            "row_hash": charge.row_hash,
-            "reason": reason,
-        },
-    )
+    audit_posted(work, charge)
     _raise_anomalies(work, charge, booking, use, given, rated)
     return ChargeOutcome(Charged.POSTED, charge.charge_id)
-
-
-def _header(
-    work: Work,
-    booking: Booking,
-    use: Use,
-    given: RatingInput,
-    rated: Rated,
-    evidence: Evidence,
-    revision: int,
-    reason: str,
-) -> Charge:
-    service_at = from_ms(use.end_ms - 1)
-    service_month = month_of(service_at)
-    host_org = work.session.get_one(Host, booking.host_id).org_id
-    document = input_document(given)
-    return Charge(
-        charge_id=new_ulid(),
-        booking_id=booking.booking_id,
-        purpose=ChargePurpose.USE.value,
-        revision=revision,
-        prev_revision=None if revision == 1 else revision - 1,
-        host_id=booking.host_id,
-        payer_org=booking.payer_org,
-        instrument_id=booking.instrument_id,
-        category=booking.category,
-        tariff_id=booking.tariff_id,
-        tariff_version=booking.tariff_version,
-        calc_version=CURRENT_CALC_VERSION,
-        input=document.decode(),
-        input_sha256=sha256_hex(document),
-        service_at=service_at,
-        service_month=service_month,
-        posting_month=take_posting_month(work.session, booking.host_id, service_month),
-        total_fen=rated.total_fen,
-        net_fen=rated.net_fen,
-        line_count=len(rated.lines),
-        metered_ms=use.metered_ms,
-        internal=booking.payer_org == host_org,
-        has_session=bool(use.spans),
-        certificate_valid=certificate_valid(work.session, booking.instrument_id, use.end_ms),
-        coverage_bp=evidence.coverage_bp,
-        reason=reason,
-        recorded_by=work.actor.person_id,
-        recorded_at=work.now,
-        row_hash="",
-    )
 
 
 def _raise_anomalies(work: Work, charge: Charge, booking: Booking, use: Use, given: RatingInput, rated: Rated) -> None:

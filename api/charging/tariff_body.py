@@ -5,6 +5,7 @@ Used by the tariff service (to publish), by rating (to price) and by verificatio
 written, so every document of /1 reads, prices and hashes as it always did. The parts are in tariff_parts.
 """
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
@@ -146,8 +147,9 @@ def parse_body(document: Any) -> TariffBody:
         raise _first_fault(error) from None
 
 
+@lru_cache(maxsize=1024)
 def read_body(text: str) -> TariffBody:
-    """Read the stored text of a tariff. Raises BadTariff."""
+    """Read the stored text of a tariff. Raises BadTariff. What was read is remembered: it is frozen."""
     try:
         return TariffBody.model_validate_json(text)
     except ValidationError as error:

@@ -75,15 +75,21 @@ def tariff_in_force(session: Session, instrument_id: str, at: datetime) -> Tarif
             instrument_id=instrument_id,
             at=at.isoformat(),
         )
-    return _in_force(row)
+    found = _in_force(row)
+    session.info.setdefault("tariffs", {})[found.tariff_id, found.version] = found
+    return found
 
 
 def pinned_tariff(session: Session, tariff_id: str, version: int) -> TariffInForce:
     """Return exactly the version that a booking or charge names. Refused 404 where there is none."""
+    known: dict[tuple[str, int], TariffInForce] = session.info.setdefault("tariffs", {})
+    if (tariff_id, version) in known:  # a version never changes: read once in a unit of work
+        return known[tariff_id, version]
     row = session.get(TariffVersion, (tariff_id, version))
     if row is None:
         raise not_found("收费标准", "tariff version", f"{tariff_id}/{version}")
-    return _in_force(row)
+    found = known[tariff_id, version] = _in_force(row)
+    return found
 
 
 def tariff_versions(session: Session, instrument_id: str) -> list[TariffInForce]:

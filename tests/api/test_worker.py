@@ -50,7 +50,7 @@ def done_by_subject(database: Database) -> Counter[str]:
 
 
 def worker(database: Database, series: SeriesStore, clock: ManualClock, handler: Handler, name: str = "w") -> Worker:
-    return Worker(database, series, clock, name=name, poll_s=0.01, handlers=dict.fromkeys(DueKind, handler))
+    return Worker(database, series, clock, name=name, poll_s=0.01, handlers=dict.fromkeys(DueKind, handler), chores=())
 
 
 def test_what_is_due_is_done_once_and_what_is_not_waits(

@@ -131,4 +131,32 @@ def test_a_charge_is_reversed_and_its_anomaly_decided(web):
     decision = {"verdict": "cleared", "note": "the meter was away"}
     decided = officer.post(f"/anomalies/{anomaly['anomaly_id']}/decision", decision)
     assert decided.json()["verdict"] == "cleared"
+    assert officer.get(f"/anomalies/{anomaly['anomaly_id']}").json()["note"] == "the meter was away"
     assert officer.get(f"/charges?posting_month={MONTH}&host_id={HOST}").json()["items"][0]["revision"] in (1, 2)
+
+
+def test_what_looked_wrong_is_listed_for_the_host_and_the_county_until_somebody_decides(web):
+    county, nobody = web
+    charge_ids = {county.charged(80), county.charged(30)}
+    officer, manager = nobody.signed_in(Role.COUNTY_OFFICER), manager_of(nobody)
+
+    def listed(who: ApiClient, **asked: object) -> list[dict]:
+        query = "&".join(f"{name}={value}" for name, value in asked.items())
+        return who.get(f"/anomalies?{query}").json()["items"]
+
+    found = listed(manager, open_only=True)
+    assert {(each["rule"], each["subject_kind"], each["host_id"]) for each in found} == {
+        ("coverage_below_95", "charge", HOST)
+    }
+    assert {each["subject_id"] for each in found} == charge_ids
+    assert listed(officer, host_id=HOST, rule="coverage_below_95") == found
+    assert listed(officer, rule="price_above_list") == []
+    first = nobody.signed_in(Role.AUDITOR).get("/anomalies?limit=1").json()
+    assert (first["items"], first["next_cursor"] is None) == (found[:1], False)
+    stranger = manager_of(nobody, "h02")
+    assert listed(stranger) == []
+    assert stranger.get(f"/anomalies/{found[0]['anomaly_id']}").status_code == 404
+    assert nobody.signed_in(Role.SME, org_id=FIRM).get("/anomalies").status_code == 403
+    officer.post(f"/anomalies/{found[0]['anomaly_id']}/decision", {"verdict": "confirmed", "note": "no power cut"})
+    assert listed(manager, open_only=True) == found[1:]
+    assert [each["verdict"] for each in listed(manager)] == ["confirmed", None]

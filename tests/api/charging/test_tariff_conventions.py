@@ -224,8 +224,8 @@ def test_what_is_ordered_is_quoted_frozen_and_charged(county):
     )
     with county.database.read() as session:
         offer = quote(county.work(session, CUSTOMER), request)
-    assert offer.rated.total_fen == 1_000 + 40_000 + 20_000 + 30_000
-    assert (offer.rated.list_fen, offer.rated.saving_fen) == (165_000, 74_000)
+    assert offer.price.rated.total_fen == 1_000 + 40_000 + 20_000 + 30_000
+    assert (offer.price.rated.list_fen, offer.price.rated.saving_fen) == (165_000, 74_000)
     booking, _ = county.do(create_booking, request, who=CUSTOMER)
     county.use(booking.booking_id, 60, to_ms(start))
     with county.database.write() as session:
