@@ -141,10 +141,16 @@ def run_head(run: RewardRun, policy_sha256: str) -> RunHead:
 
 def input_line(row: Classified) -> bytes:
     """Return what is hashed of one charge of a run. Raises ValueError for ids with a tab or line break in them."""
-    line = f"{row.charge_id}\t{row.host_id}\t{row.amount_fen}\t{row.eligible_fen}\t{row.reason}\n"
-    if line.count("\t") != 4 or line.count("\n") != 1:
-        raise ValueError(f"charge {row.charge_id!r} of host {row.host_id!r} cannot be written as one line")
-    return line.encode()
+    return input_lines([row])
+
+
+def input_lines(rows: Sequence[Classified]) -> bytes:
+    """Return what is hashed of some charges of a run, one after the other. Raises ValueError as `input_line` does."""
+    text = "".join(["%s\t%s\t%d\t%d\t%s\n" % row for row in rows])  # noqa: UP031 - half the time of an f-string
+    if text.count("\t") != 4 * len(rows) or text.count("\n") != len(rows):
+        wrong = next(row for row in rows if {"\t", "\n"} & {*row.charge_id, *row.host_id})
+        raise ValueError(f"charge {wrong.charge_id!r} of host {wrong.host_id!r} cannot be written as one line")
+    return text.encode()
 
 
 def read_input_line(line: bytes) -> Classified:

@@ -1,6 +1,6 @@
 """HTTP of rewards. Each endpoint calls one service function; no rule lives here."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 from sqlalchemy import select
@@ -8,27 +8,32 @@ from sqlalchemy import select
 from api.deps import Once, reads, writes
 from api.pagination import WantedPage, paginate
 from api.problems import problems
-from api.rewards import policies, service
+from api.rewards import endpoints_hosts, endpoints_marks, endpoints_steps, policies, service
 from api.rewards.access import APPROVERS, PREPARERS, READERS
+from api.rewards.adjustments import line_changes
 from api.rewards.periods import read_period
 from api.rewards.policies import in_force, policy_refused
 from api.rewards.policy_body import BadPolicy, PolicyBody, parse_policy
 from api.rewards.repository import stored_results
 from api.rewards.rules import Reason
+from api.rewards.run_view import run_detail
 from api.rewards.schemas import (
     ApprovalAsked,
     InputAnswer,
-    LockAsked,
     PolicyAnswer,
     PolicyAsked,
     ProposalAnswer,
     RunAnswer,
     RunAsked,
     RunWhole,
-    WithdrawalAsked,
 )
+from api.rewards.schemas_steps import LineChangeAnswer, RunDetail
+from api.rewards.schemas_whatif import WhatIfAnswer, WhatIfAsked
+from api.rewards.steps_repository import stages_of
+from api.rewards.whatif import Asked, what_if
 from api.schemas import Page
 from api.work import Work
+from store.tables.reward_steps import RunStage
 from store.tables.rewards import RewardInput, RewardPolicyVersion, RewardRun, RunState
 
 router = APIRouter(tags=["rewards"])
@@ -52,7 +57,7 @@ def list_policies(work: Annotated[Work, reads(*READERS)], page: WantedPage) -> P
 )
 def propose_policy(asked: PolicyAsked, work: Annotated[Work, writes(*PREPARERS)], once: Once) -> Response:
     """Nothing is in force by this. A faulty document answers 422 `policy_invalid` with the field."""
-    body = _body(asked)
+    body = _body(asked.body)
 
     def propose() -> ProposalAnswer:
         proposal = policies.propose_policy(work, asked.policy_id, asked.name_zh, asked.name_en, body, asked.from_month)
@@ -88,7 +93,7 @@ def list_runs(
     policy_id: Annotated[str | None, Query(max_length=40)] = None,
     state: RunState | None = None,
 ) -> Page[RunAnswer]:
-    """Prepared, locked and withdrawn ones."""
+    """Prepared, locked and withdrawn ones; `stage` says how far each has come."""
     query = select(RewardRun)
     if policy_id is not None:
         query = query.where(RewardRun.policy_id == policy_id)
@@ -96,7 +101,8 @@ def list_runs(
         query = query.where(RewardRun.state == state.value)
     keys = (RewardRun.prepared_at, RewardRun.run_id)
     rows, cursor = paginate(work.session, query, keys, page, descending=True)
-    return Page(items=[RunAnswer.of(row) for row in rows], next_cursor=cursor)
+    stages = stages_of(work.session, rows)
+    return Page(items=[RunAnswer.of(row, stages[row.run_id]) for row in rows], next_cursor=cursor)
 
 
 @router.post(
@@ -107,20 +113,33 @@ def list_runs(
     responses=problems(404),
 )
 def prepare_run(asked: RunAsked, work: Annotated[Work, writes(*PREPARERS)], once: Once) -> Response:
-    """It grants nothing until a second person locks it; until then it can be withdrawn."""
+    """It grants nothing until it is checked, announced, approved and locked; until then it can be withdrawn."""
     kind, first = read_period(asked.period)
 
     def prepare() -> RunWhole:
         run = service.prepare_run(work, asked.policy_id, kind, first)
-        return RunWhole.whole(run, stored_results(work.session, run.run_id))
+        return RunWhole.whole(run, RunStage.PREPARED, stored_results(work.session, run.run_id))
 
     return once(prepare)
 
 
-@router.get("/reward-runs/{run_id}", summary="Read a reward run with its results", responses=problems(404))
-def read_run(run_id: RunId, work: Annotated[Work, reads(*READERS)]) -> RunWhole:
-    """Each host's amount with the steps it came about by."""
-    return RunWhole.whole(service.find_run(work.session, run_id), stored_results(work.session, run_id))
+@router.post(
+    "/reward-runs/what-if",
+    summary="What a policy would grant for a past period; writes nothing",
+    responses=problems(404),
+)
+def try_policy(asked: WhatIfAsked, work: Annotated[Work, reads(*READERS)]) -> WhatIfAnswer:
+    """Any published version or a draft, beside what is in force or what a run granted: winners, losers, budget."""
+    kind, first = read_period(asked.period)
+    body = None if asked.body is None else _body(asked.body)
+    rest = asked.model_dump(exclude={"period", "body"})
+    return WhatIfAnswer.of(what_if(work, Asked(kind=kind, first=first, body=body, **rest)))
+
+
+@router.get("/reward-runs/{run_id}", summary="Read a reward run with all that happened to it", responses=problems(404))
+def read_run(run_id: RunId, work: Annotated[Work, reads(*READERS)]) -> RunDetail:
+    """Results, steps, objections, payments, the runs that it stands on and what came in since."""
+    return run_detail(work, service.find_run(work.session, run_id))
 
 
 @router.get(
@@ -144,34 +163,27 @@ def list_inputs(
     return Page(items=[InputAnswer.model_validate(row) for row in rows], next_cursor=cursor)
 
 
-@router.post(
-    "/reward-runs/{run_id}/lock",
-    status_code=201,
-    response_model=RunAnswer,
-    summary="Approve a prepared run as its second person",
-    responses=problems(404),
+@router.get(
+    "/reward-runs/{run_id}/changes", summary="List the lines that came in since the run before", responses=problems(404)
 )
-def lock_run(run_id: RunId, asked: LockAsked, work: Annotated[Work, writes(*APPROVERS)], once: Once) -> Response:
-    """From now on it counts as granted. The hash says which result was read."""
-    return once(lambda: RunAnswer.of(service.lock_run(work, run_id, asked.result_sha256)))
+def list_changes(
+    run_id: RunId,
+    work: Annotated[Work, reads(*READERS)],
+    page: WantedPage,
+    host_id: Annotated[str | None, Query(max_length=64)] = None,
+) -> Page[LineChangeAnswer]:
+    """Late, reversed and otherwise changed ones, by charge, since the newest earlier locked run of the period."""
+    rows, cursor = line_changes(work.session, service.find_run(work.session, run_id), page, host_id)
+    return Page(items=[LineChangeAnswer.model_validate(row) for row in rows], next_cursor=cursor)
 
 
-@router.post(
-    "/reward-runs/{run_id}/withdrawal",
-    status_code=201,
-    response_model=RunAnswer,
-    summary="Take a prepared run back, with a reason",
-    responses=problems(404),
-)
-def withdraw_run(
-    run_id: RunId, asked: WithdrawalAsked, work: Annotated[Work, writes(*PREPARERS)], once: Once
-) -> Response:
-    """Only before its lock."""
-    return once(lambda: RunAnswer.of(service.withdraw_run(work, run_id, asked.reason)))
-
-
-def _body(asked: PolicyAsked) -> PolicyBody:
+def _body(document: dict[str, Any]) -> PolicyBody:
     try:
-        return parse_policy(asked.body)
+        return parse_policy(document)
     except BadPolicy as fault:
         raise policy_refused(fault) from None
+
+
+router.include_router(endpoints_steps.router)
+router.include_router(endpoints_hosts.router)
+router.include_router(endpoints_marks.router)

@@ -6,203 +6,231 @@ including it), so that the same can be read again later.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Subquery, and_, case, cast, func, select, union_all
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from api.charging.anomalies import CERTIFICATE_EXPIRED, COVERAGE_BELOW_95, FEE_WITHOUT_SESSION
-from api.rewards.policy_body import Attribution
+from api.rewards.facts_joins import (
+    MARK_CODES,
+    REVIEWED_RULES,
+    TENDERS,
+    anomaly_marks,
+    invoiced_statements,
+    moved_by_tender,
+    relations,
+    reverses,
+    standing_marks,
+)
+from api.rewards.policy_body import Attribution, Basis, PolicyBody
 from api.rewards.rules import ChargeFacts
 from store.database import by_code_point
-from store.tables.audit import Anomaly, AnomalyDecision, Verdict
-from store.tables.calendar import BookingUse
 from store.tables.charging import (
     Charge,
-    Invoice,
+    ChargePurpose,
     Payment,
     Settlement,
-    Statement,
     StatementLine,
-    StatementState,
-    Tender,
 )
-from store.tables.disputes import CreditEntry, CreditKind
-from store.tables.registry import Affiliation, AffiliationEvent, Host
+from store.tables.registry import Affiliation, Org
 
-ROWS_AT_ONCE = 5_000
-_REVIEWED_RULES = (FEE_WITHOUT_SESSION, COVERAGE_BELOW_95, CERTIFICATE_EXPIRED)
+ROWS_AT_ONCE = 10_000
+_REGION = (3, 6)
+"""Where a social credit code says in which administrative area its holder is registered: first character, length."""
+_PURPOSES = tuple(purpose.value for purpose in ChargePurpose)
+_COVERAGE_BITS, _FLAG_BITS, _PURPOSE_BITS = 14, 11, 4
+_MARKS_AT = _COVERAGE_BITS + _FLAG_BITS + _PURPOSE_BITS
+_REVISION_AT = _MARKS_AT + len(MARK_CODES)
+
+
+class FactsRow(NamedTuple):
+    """What the database gives of a charge. `key` holds everything but ids and money; `facts_of` takes it apart.
+
+    `settled_fen` by `tender` (position in `TENDERS`; None: nothing known) is one settlement: a charge that took
+    several has as many rows, one after the other. `moved_*`: what came from reversed charges, the same in all of them.
+    `payer_region` is there where it was asked for.
+    """
+
+    charge_id: str
+    host_id: str
+    total_fen: int
+    net_fen: int
+    key: int
+    settled_fen: int
+    tender: int | None
+    moved_cash_fen: int | None
+    moved_voucher_fen: int | None
+    moved_waived_fen: int | None
+    payer_region: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which facts a policy looks at besides those that are always read. What is not asked for is not joined."""
+
+    invoices: bool = True
+    marks: bool = False
+    region: bool = False
+
+    @staticmethod
+    def by(policy: PolicyBody) -> "Asked":
+        """Return what a policy asks for."""
+        return Asked(policy.basis is Basis.INVOICED, policy.looks_at_marks, policy.looks_at_area)
 
 
 def charge_facts(
-    session: Session, months: Sequence[int], attribution: Attribution, watermark: datetime
+    session: Session, months: Sequence[int], attribution: Attribution, watermark: datetime, asked: Asked | None = None
 ) -> Iterator[ChargeFacts]:
     """Yield the facts of every charge and reversal of these months, ordered by charge id (code point order)."""
-    rows = session.execute(
-        _facts_statement(session, months, attribution, watermark), execution_options={"yield_per": ROWS_AT_ONCE}
+    held: list[FactsRow] = []
+    for rows in facts_rows(session, months, attribution, watermark, asked or Asked()):
+        for row in (FactsRow(*row) for row in rows):
+            if held and held[0].charge_id != row.charge_id:
+                yield facts_of(held)
+                held.clear()
+            held.append(row)
+    if held:
+        yield facts_of(held)
+
+
+def charge_instruments(
+    session: Session, months: Sequence[int], attribution: Attribution, watermark: datetime
+) -> Iterator[tuple[str, str]]:
+    """Yield id and instrument of the same charges in the same order. Begun after the facts it misses none of theirs."""
+    statement = (
+        select(Charge.charge_id, Charge.instrument_id)
+        .where(_month(attribution).in_(months), Charge.recorded_at <= watermark)
+        .order_by(by_code_point(session, Charge.charge_id.expression))
     )
+    rows = session.connection().execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
+    yield from ((charge_id, instrument_id) for charge_id, instrument_id in rows)
+
+
+def facts_rows(
+    session: Session, months: Sequence[int], attribution: Attribution, watermark: datetime, asked: Asked
+) -> Iterator[Sequence[Any]]:
+    """Yield the rows of these months' charges by charge id (code point order), some thousands at a time, as tuples with
+    the fields of FactsRow. Without invoices nothing counts as invoiced (a policy that looks at payments does not ask).
+    """
+    statement = _facts_statement(session, months, attribution, watermark, asked)
+    session.flush()
+    # Past the session's own loading, which takes longer than the query.
+    yield from session.connection().execute(statement, execution_options={"yield_per": ROWS_AT_ONCE}).partitions()
+
+
+def facts_of(rows: Sequence[FactsRow]) -> ChargeFacts:
+    """Return the facts of one charge out of its rows."""
+    first = rows[0]
+    by_tender = [first.moved_cash_fen or 0, first.moved_voucher_fen or 0, first.moved_waived_fen or 0]
     for row in rows:
-        yield ChargeFacts._make(row)
+        if row.tender is not None:
+            by_tender[row.tender] += row.settled_fen
+    bits = first.key >> _COVERAGE_BITS
+    flag = [bool(bits >> place & 1) for place in range(_FLAG_BITS)]
+    return ChargeFacts(
+        charge_id=first.charge_id,
+        host_id=first.host_id,
+        purpose=_PURPOSES[bits >> _FLAG_BITS & (1 << _PURPOSE_BITS) - 1],
+        revision=first.key >> _REVISION_AT,
+        reversed=flag[0],
+        internal=flag[1],
+        has_session=flag[2],
+        coverage_bp=first.key & (1 << _COVERAGE_BITS) - 1,
+        certificate_valid=flag[3],
+        affiliated=flag[4],
+        session_cleared=flag[5],
+        coverage_cleared=flag[6],
+        certificate_cleared=flag[7],
+        anomaly_confirmed=flag[8],
+        anomaly_open=flag[9],
+        invoiced=flag[10],
+        total_fen=first.total_fen,
+        net_fen=first.net_fen,
+        cash_fen=by_tender[0],
+        voucher_fen=by_tender[1],
+        waived_fen=by_tender[2],
+        payer_region=first.payer_region,
+        marks=tuple(code for place, code in enumerate(MARK_CODES) if first.key >> _MARKS_AT + place & 1),
+    )
 
 
-def _facts_statement(session: Session, months: Sequence[int], attribution: Attribution, watermark: datetime) -> Any:
-    month = Charge.service_month if attribution is Attribution.SERVICE else Charge.posting_month
-    of_period = and_(month.in_(months), Charge.recorded_at <= watermark)
-    marks = _anomaly_marks(of_period, watermark)
-    paid = _settled_by_tender(of_period, watermark)
-    invoiced = _invoiced_statements(watermark)
-    return (
+def _month(attribution: Attribution) -> InstrumentedAttribute[int]:
+    return Charge.service_month if attribution is Attribution.SERVICE else Charge.posting_month
+
+
+def _facts_statement(
+    session: Session, months: Sequence[int], attribution: Attribution, watermark: datetime, asked: Asked
+) -> Select[Any]:
+    marks, moved = anomaly_marks(watermark), moved_by_tender(watermark)
+    stands = relations(watermark)
+    reversal, known = aliased(Charge), aliased(Payment)
+    flags: list[ColumnElement[bool]] = [
+        reversal.charge_id.is_not(None),
+        Charge.internal.expression,
+        Charge.has_session.expression,
+        Charge.certificate_valid.expression,
+        stands.c.state == Affiliation.AFFILIATED.value,
+        *(marks.c[rule] == 1 for rule in REVIEWED_RULES),
+        marks.c.confirmed == 1,
+        marks.c.undecided == 1,
+    ]
+    invoiced = invoiced_statements(watermark)
+    if asked.invoices:
+        flags.append(invoiced.c.statement_id.is_not(None))
+    places = {name: place << _COVERAGE_BITS + _FLAG_BITS for place, name in enumerate(_PURPOSES)}
+    key = Charge.revision * (1 << _REVISION_AT) + case(places, value=Charge.purpose.expression) + Charge.coverage_bp
+    for place, flag in enumerate(flags):
+        key += case((flag, 1 << _COVERAGE_BITS + place), else_=0)
+    marked = standing_marks(watermark)
+    for place, code in enumerate(MARK_CODES if asked.marks else ()):
+        key += case((marked.c[code] == 1, literal(1 << _MARKS_AT + place, BigInteger)), else_=literal(0, BigInteger))
+    tender = case({tender.value: place for place, tender in enumerate(TENDERS)}, value=known.tender)
+    statement = (
         select(
             Charge.charge_id,
             Charge.host_id,
-            Charge.purpose,
-            Charge.revision,
-            _flag(_is_reversed(watermark)),
-            Charge.internal,
-            Charge.has_session,
-            Charge.coverage_bp,
-            Charge.certificate_valid,
-            _flag(_state_at_service(watermark) == Affiliation.AFFILIATED.value),
-            *(func.coalesce(marks.c[rule], 0) for rule in _REVIEWED_RULES),
-            func.coalesce(marks.c.confirmed, 0),
-            func.coalesce(marks.c.undecided, 0),
-            _flag(invoiced.c.statement_id.is_not(None)),
             Charge.total_fen,
             Charge.net_fen,
-            *(func.coalesce(paid.c[tender.value], 0) for tender in (Tender.CASH, Tender.VOUCHER, Tender.WAIVER)),
+            key,
+            func.coalesce(Settlement.amount_fen, 0),
+            tender,
+            *(moved.c[tender.value] for tender in TENDERS),
         )
-        .join(Host, Host.host_id == Charge.host_id)
-        .outerjoin(marks, marks.c.charge_id == Charge.charge_id)
-        .outerjoin(paid, paid.c.charge_id == Charge.charge_id)
-        .outerjoin(StatementLine, StatementLine.charge_id == Charge.charge_id)
-        .outerjoin(invoiced, invoiced.c.statement_id == StatementLine.statement_id)
-        .where(of_period)
-        .order_by(by_code_point(session, Charge.charge_id.expression))
-    )
-
-
-def _flag(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return case((condition, 1), else_=0)
-
-
-def _is_reversed(watermark: datetime) -> ColumnElement[bool]:
-    reversal = aliased(Charge)
-    return (
-        select(reversal.charge_id)
-        .where(
-            reversal.booking_id == Charge.booking_id,
-            reversal.purpose == Charge.purpose,
-            reversal.revision == Charge.revision + 1,
-            reversal.recorded_at <= watermark,
-        )
-        .exists()
-    )
-
-
-def _state_at_service(watermark: datetime) -> Any:
-    """How payer and host stood to each other when the service was done: the last dated fact at or before it."""
-    return (
-        select(AffiliationEvent.state)
-        .where(
-            AffiliationEvent.host_org == Host.org_id,
-            AffiliationEvent.other_org == Charge.payer_org,
-            AffiliationEvent.effective_at <= Charge.service_at,
-            AffiliationEvent.recorded_at <= watermark,
-        )
-        .order_by(AffiliationEvent.effective_at.desc())
-        .limit(1)
-        .correlate(Charge, Host)
-        .scalar_subquery()
-    )
-
-
-def _anomaly_marks(of_period: ColumnElement[bool], watermark: datetime) -> Subquery:
-    """Blocking anomalies by charge: found on the charge itself, on its booking, or on a session of its use."""
-    found = (
-        select(Charge.charge_id, Anomaly.anomaly_id, Anomaly.rule)
-        .where(of_period)
-        .where(Anomaly.blocks_reward, Anomaly.found_at <= watermark)
-    )
-    subjects = union_all(
-        found.join(Anomaly, and_(Anomaly.subject_kind == "charge", Anomaly.subject_id == Charge.charge_id)),
-        found.join(Anomaly, and_(Anomaly.subject_kind == "booking", Anomaly.subject_id == Charge.booking_id)),
-        found.join(BookingUse, BookingUse.booking_id == Charge.booking_id).join(
-            Anomaly, and_(Anomaly.subject_kind == "session", Anomaly.subject_id == BookingUse.session_id)
-        ),
-    ).subquery()
-    cleared = AnomalyDecision.verdict == Verdict.CLEARED.value
-    confirmed = AnomalyDecision.verdict == Verdict.CONFIRMED.value
-    return (
-        select(
-            subjects.c.charge_id,
-            *(func.max(_flag(and_(cleared, subjects.c.rule == rule))).label(rule) for rule in _REVIEWED_RULES),
-            func.max(_flag(confirmed)).label("confirmed"),
-            func.max(_flag(AnomalyDecision.anomaly_id.is_(None))).label("undecided"),
-        )
+        .outerjoin(reversal, reverses(reversal, Charge, watermark))
         .outerjoin(
-            AnomalyDecision,
-            and_(AnomalyDecision.anomaly_id == subjects.c.anomaly_id, AnomalyDecision.decided_at <= watermark),
-        )
-        .group_by(subjects.c.charge_id)
-        .subquery()
-    )
-
-
-def _settled_by_tender(of_period: ColumnElement[bool], watermark: datetime) -> Subquery:
-    """What settled each charge: payments, and money that moved there from a charge that was reversed. What a reversal
-    set free is not taken off: it is told of charges that are reversed, which count for nothing anyway."""
-    first = (
-        select(Settlement.charge_id, Payment.tender, Settlement.amount_fen)
-        .join(Payment, Payment.payment_id == Settlement.payment_id)
-        .join(Charge, Charge.charge_id == Settlement.charge_id)
-        .where(of_period, Payment.recorded_at <= watermark)
-    )
-    moved = (
-        select(CreditEntry.charge_id, Payment.tender, CreditEntry.amount_fen)
-        .join(Payment, Payment.payment_id == CreditEntry.payment_id)
-        .join(Charge, Charge.charge_id == CreditEntry.charge_id)
-        .where(of_period, CreditEntry.kind == CreditKind.APPLY.value, CreditEntry.recorded_at <= watermark)
-    )
-    both = union_all(first, moved).subquery()
-    return (
-        select(
-            both.c.charge_id,
-            *(
-                cast(func.sum(case((both.c.tender == tender.value, both.c.amount_fen), else_=0)), BigInteger).label(
-                    tender.value
-                )
-                for tender in Tender
+            stands,
+            and_(
+                stands.c.host_id == Charge.host_id,
+                stands.c.other_org == Charge.payer_org,
+                stands.c.from_at <= Charge.service_at,
+                or_(stands.c.to_at.is_(None), stands.c.to_at > Charge.service_at),
             ),
         )
-        .group_by(both.c.charge_id)
-        .subquery()
+        .outerjoin(marks, marks.c.charge_id == Charge.charge_id)
+        .outerjoin(Settlement, Settlement.charge_id == Charge.charge_id)
+        .outerjoin(known, and_(known.payment_id == Settlement.payment_id, known.recorded_at <= watermark))
+        .outerjoin(moved, moved.c.charge_id == Charge.charge_id)
+        .where(_month(attribution).in_(months), Charge.recorded_at <= watermark)
+        .order_by(by_code_point(session, Charge.charge_id.expression))
     )
-
-
-def _invoiced_statements(watermark: datetime) -> Subquery:
-    """Final statements whose invoices (red ones taken off) cover all charges on them that were not reversed."""
-    live = (
-        select(StatementLine.statement_id, func.sum(StatementLine.amount_fen).label("fen"))
-        .join(Charge, Charge.charge_id == StatementLine.charge_id)
-        .where(Charge.revision % 2 == 1, ~_is_reversed(watermark))
-        .group_by(StatementLine.statement_id)
-        .subquery()
-    )
-    sums = (
-        select(Invoice.statement_id, func.sum(Invoice.amount_fen).label("fen"))
-        .where(Invoice.recorded_at <= watermark)
-        .group_by(Invoice.statement_id)
-        .subquery()
-    )
-    return (
-        select(Statement.statement_id)
-        .join(live, live.c.statement_id == Statement.statement_id)
-        .outerjoin(sums, sums.c.statement_id == Statement.statement_id)
-        .where(
-            Statement.state == StatementState.FINAL.value,
-            Statement.finalized_at <= watermark,
-            func.coalesce(sums.c.fen, 0) >= live.c.fen,
-        )
-        .subquery()
+    if asked.marks:
+        statement = statement.outerjoin(marked, marked.c.booking_id == Charge.booking_id)
+    if asked.region:
+        statement = statement.add_columns(func.substr(Org.uscc, *_REGION)).join(Org, Org.org_id == Charge.payer_org)
+    if not asked.invoices:
+        return statement
+    return statement.outerjoin(StatementLine, StatementLine.charge_id == Charge.charge_id).outerjoin(
+        invoiced, invoiced.c.statement_id == StatementLine.statement_id
     )

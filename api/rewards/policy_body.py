@@ -17,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from store.canonical import canonical_json
 from store.periods import PeriodKind
-from store.tables.rewards import Grade
+from store.tables.rewards import Grade, MarkCode
 
 MAX_FEN = 10**13
 MAX_BP = 100_000
+# Older documents have none of these, and their bytes (and hashes) stay what they were.
+_LATER_FIELDS = ("notice_days", "pay_within_days", "instrument_fee_cap_fen", "area_codes")
 
 
 class BadPolicy(ValueError):
@@ -61,18 +63,44 @@ class OnBudgetShort(StrEnum):
 
 
 class Exclusion(StrEnum):
-    """Reasons that a policy may switch on. What is internal, reversed, not paid or confirmed wrong never counts."""
+    """Reasons that a policy may switch on. What is internal, reversed, not paid or confirmed wrong never counts.
+
+    Those of MARKS rest on what people recorded of a booking (api/rewards/marks.py), `out_of_area` on the payer's social
+    credit code; a policy that does not list its exclusions has USUAL_EXCLUSIONS.
+    """
 
     AFFILIATED = "affiliated"
+    ALREADY_FUNDED = "already_funded"
     ANOMALY_OPEN = "anomaly_open"
+    BULK = "bulk"
     CERTIFICATE = "certificate"
+    CERTIFICATION_TEST = "certification_test"
+    COMMERCIAL_INSPECTION = "commercial_inspection"
     COVERAGE = "coverage"
+    DOUBLE_INVOICE = "double_invoice"
+    ENFORCEMENT = "enforcement"
+    FILMING = "filming"
+    MEDICAL = "medical"
     NO_SESSION = "no_session"
     NO_SHOW_OR_CANCELLATION = "no_show_or_cancellation"
+    OUT_OF_AREA = "out_of_area"
+    STATUTORY = "statutory"
+
+
+USUAL_EXCLUSIONS = (
+    Exclusion.AFFILIATED,
+    Exclusion.ANOMALY_OPEN,
+    Exclusion.CERTIFICATE,
+    Exclusion.COVERAGE,
+    Exclusion.NO_SESSION,
+    Exclusion.NO_SHOW_OR_CANCELLATION,
+)
+MARKS = frozenset(Exclusion(code.value) for code in MarkCode)
 
 
 Fen = Annotated[int, Field(ge=0, le=MAX_FEN)]
 BasisPoints = Annotated[int, Field(ge=0, le=MAX_BP)]
+AreaCode = Annotated[str, Field(pattern=r"^[0-9]{2}([0-9]{2}){0,2}$")]
 
 
 class _Part(BaseModel):
@@ -105,7 +133,11 @@ class PolicyBody(_Part):
     """A whole policy. Amounts are fen; `budget_fen` is for all hosts of one period, `host_cap_fen` for one host.
 
     `min_payout_fen`: a reward of a whole period below it is none. Vouchers are tenders: `voucher_counts` says whether
-    what they paid was an actual fee. A waived fee never is.
+    what they paid was an actual fee. A waived fee never is. A run is announced for `notice_days` whole days before it
+    can be approved, and its money is late `pay_within_days` after that. `instrument_fee_cap_fen`: of the eligible fees
+    of one instrument of a host at most so much counts in a period, before the tiers. `area_codes`: administrative codes
+    of two, four or six digits, in whose area (or one below it) a payer is registered who is not `out_of_area`. None of
+    these is written where it has its default.
     """
 
     schema_name: Literal["openlab.reward-policy/1"] = Field("openlab.reward-policy/1", alias="schema")
@@ -121,10 +153,14 @@ class PolicyBody(_Part):
     min_payout_fen: Fen = 0
     rounding: Literal["half_up_fen"] = "half_up_fen"
     exclusions: Annotated[
-        tuple[Annotated[Exclusion, Field(strict=False)], ...], Field(default=tuple(Exclusion), strict=False)
+        tuple[Annotated[Exclusion, Field(strict=False)], ...], Field(default=USUAL_EXCLUSIONS, strict=False)
     ]
     coverage_min_bp: Annotated[int, Field(ge=0, le=10_000)] = 9_500
     voucher_counts: bool = False
+    notice_days: Annotated[int, Field(ge=0, le=60)] = 7
+    pay_within_days: Annotated[int, Field(ge=1, le=365)] = 30
+    instrument_fee_cap_fen: Fen | None = None
+    area_codes: Annotated[tuple[AreaCode, ...], Field(max_length=500, strict=False)] = ()
 
     @model_validator(mode="after")
     def _tiers_touch(self) -> Self:
@@ -146,6 +182,14 @@ class PolicyBody(_Part):
         return self
 
     @model_validator(mode="after")
+    def _area_to_be_in(self) -> Self:
+        if list(self.area_codes) != sorted(set(self.area_codes)):
+            raise ValueError("area_codes are listed once each, in order")
+        if bool(self.area_codes) != self.excludes(Exclusion.OUT_OF_AREA):
+            raise ValueError("the exclusion out_of_area and area_codes go together")
+        return self
+
+    @model_validator(mode="after")
     def _budget_to_share(self) -> Self:
         if self.on_budget_short is OnBudgetShort.PRORATE and self.budget_fen is None:
             raise ValueError("rewards are cut in proportion to a budget; give budget_fen")
@@ -154,6 +198,16 @@ class PolicyBody(_Part):
     def excludes(self, exclusion: Exclusion) -> bool:
         """Whether this reason is switched on."""
         return exclusion in self.exclusions
+
+    @property
+    def looks_at_marks(self) -> bool:
+        """Whether what people recorded of bookings can keep a charge out."""
+        return not MARKS.isdisjoint(self.exclusions)
+
+    @property
+    def looks_at_area(self) -> bool:
+        """Whether it matters where a payer is registered."""
+        return bool(self.area_codes)
 
 
 @dataclass(frozen=True)
@@ -184,8 +238,9 @@ def read_policy(text: str) -> PolicyBody:
 
 
 def policy_document(body: PolicyBody) -> dict[str, Any]:
-    """Return the document as plain JSON values, every field of it."""
-    return body.model_dump(mode="json", by_alias=True)
+    """Return the document as plain JSON values: every field of it, the later ones only where they are not as usual."""
+    usual = {name for name in _LATER_FIELDS if getattr(body, name) == PolicyBody.model_fields[name].default}
+    return body.model_dump(mode="json", by_alias=True, exclude=usual)
 
 
 def canonical_policy(body: PolicyBody) -> bytes:

@@ -1,16 +1,17 @@
 """SQL of reward runs: what was granted before, what is owed, what a run has stored. Decides nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session, aliased
 
-from api.rewards.computing import frozen_shares, stored_result
+from api.rewards.computing import HostName, frozen_shares, stored_result
 from api.rewards.rules import Classified, FrozenShares
 from store.database import by_code_point
 from store.periods import PeriodKind, month_bounds, months_of_period
+from store.tables.registry import Host, Org
 from store.tables.rewards import Assessment, Grade, RewardInput, RewardResult, RewardRun, RunState
 
 ROWS_AT_ONCE = 5_000
@@ -96,6 +97,16 @@ def grades(session: Session, year: int, watermark: datetime) -> dict[str, Grade]
         .order_by(Assessment.host_id, Assessment.version)
     )
     return {row.host_id: Grade(row.grade) for row in rows}
+
+
+def host_names(session: Session, hosts: Collection[str]) -> dict[str, HostName]:
+    """Return who these hosts are now."""
+    rows = session.execute(
+        select(Host.host_id, Org.uscc, Org.name_zh, Org.name_en)
+        .join(Org, Org.org_id == Host.org_id)
+        .where(Host.host_id.in_(hosts))
+    )
+    return {row.host_id: HostName(row.uscc, row.name_zh, row.name_en) for row in rows}
 
 
 def newest_run(session: Session, line: RunLine, *states: RunState) -> RewardRun | None:

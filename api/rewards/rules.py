@@ -4,10 +4,11 @@ Called by the reward service (to prepare a run) and by verification (to prepare 
 old engine is never edited, a changed rule is a new entry of ENGINES).
 
 Engine 1. Each charge has exactly one reason, the first that holds of: reversed, internal, no_show_or_cancellation,
-affiliated, no_session, coverage, certificate, anomaly_confirmed, anomaly_open, unpaid or uninvoiced (by the basis);
-otherwise it is eligible. From what can never count to what may still come, so that the reason tells the host what to
-do. A person who cleared the anomaly that charging raised for a missing session, thin samples or an old certificate
-has reviewed just that: the fact no longer excludes the charge.
+affiliated, out_of_area, what people marked its booking with (in the order of MarkCode), no_session, coverage,
+certificate, anomaly_confirmed, anomaly_open, unpaid or uninvoiced (by the basis); otherwise it is eligible, unless the
+cap of its instrument is full (instrument_cap.py). From what can never count to what may still come, so that the reason
+tells the host what to do. A person who cleared the anomaly that charging raised for a missing session, thin samples or
+an old certificate has reviewed just that: the fact no longer excludes the charge.
 
 The reward of a host for a period is a function of its eligible sum, nothing else: marginal tiers, times the grade's
 coefficient, at most the cap, rounded to the fen once (half up), nothing at all if below the minimum payout.
@@ -37,6 +38,16 @@ class Reason(StrEnum):
     INTERNAL = "internal"
     NO_SHOW_OR_CANCELLATION = "no_show_or_cancellation"
     AFFILIATED = "affiliated"
+    OUT_OF_AREA = "out_of_area"
+    STATUTORY = "statutory"
+    ENFORCEMENT = "enforcement"
+    CERTIFICATION_TEST = "certification_test"
+    COMMERCIAL_INSPECTION = "commercial_inspection"
+    BULK = "bulk"
+    MEDICAL = "medical"
+    FILMING = "filming"
+    ALREADY_FUNDED = "already_funded"
+    DOUBLE_INVOICE = "double_invoice"
     NO_SESSION = "no_session"
     COVERAGE = "coverage"
     CERTIFICATE = "certificate"
@@ -44,6 +55,7 @@ class Reason(StrEnum):
     ANOMALY_OPEN = "anomaly_open"
     UNPAID = "unpaid"
     UNINVOICED = "uninvoiced"
+    INSTRUMENT_CAP = "instrument_cap"
 
 
 class ChargeFacts(NamedTuple):
@@ -51,6 +63,8 @@ class ChargeFacts(NamedTuple):
 
     `reversed`: an odd revision that an even one took back. `*_cleared`: a person cleared the anomaly of that rule.
     `anomaly_*`: other blocking ones. `cash_fen`, `voucher_fen`, `waived_fen`: what settled the charge, by tender.
+    `payer_region` (six digits of the payer's social credit code) and `marks` (codes that stand on the booking, in the
+    order of MarkCode) are read for policies alone that look at them.
     """
 
     charge_id: str
@@ -74,6 +88,8 @@ class ChargeFacts(NamedTuple):
     cash_fen: int
     voucher_fen: int
     waived_fen: int
+    payer_region: str = ""
+    marks: tuple[str, ...] = ()
 
 
 class Classified(NamedTuple):
@@ -145,6 +161,11 @@ def classify(facts: ChargeFacts, policy: PolicyBody) -> Reason:
         return Reason.NO_SHOW_OR_CANCELLATION
     if facts.affiliated and Exclusion.AFFILIATED in off:
         return Reason.AFFILIATED
+    if policy.looks_at_area and not facts.payer_region.startswith(policy.area_codes):
+        return Reason.OUT_OF_AREA
+    for code in facts.marks:
+        if Exclusion(code) in off:
+            return Reason(code)
     if not facts.has_session and not facts.session_cleared and Exclusion.NO_SESSION in off:
         return Reason.NO_SESSION
     # Samples bear witness to a session; without one there is nothing to cover.

@@ -9,6 +9,7 @@ from api.rewards.policies import PolicyInForce, PolicyProposal
 from api.rewards.policy_body import policy_document
 from api.schemas import Answer, Instant, Name, Question
 from store.periods import PeriodKind, format_period
+from store.tables.reward_steps import RunStage
 from store.tables.rewards import RewardResult, RewardRun, RunState
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -71,8 +72,8 @@ class RunAsked(Question):
     period: Annotated[str, Field(min_length=4, max_length=7)]
 
 
-class LockAsked(Question):
-    """The hash of the result that was read and is approved."""
+class SignatureAsked(Question):
+    """The hash of the result that was read and is signed."""
 
     result_sha256: Sha256
 
@@ -84,7 +85,7 @@ class WithdrawalAsked(Question):
 
 
 class RunAnswer(Answer):
-    """A run without its rows."""
+    """A run without its rows. `state` says whether it counts, `stage` how far it has come."""
 
     run_id: str
     policy_id: str
@@ -92,6 +93,7 @@ class RunAnswer(Answer):
     period: str
     run_no: int
     state: RunState
+    stage: RunStage
     engine_version: str
     watermark: Instant
     charge_count: int
@@ -106,8 +108,8 @@ class RunAnswer(Answer):
     close_reason: str
 
     @staticmethod
-    def of(run: RewardRun) -> "RunAnswer":
-        return RunAnswer(**_run_fields(run))
+    def of(run: RewardRun, stage: RunStage) -> "RunAnswer":
+        return RunAnswer(**run_fields(run, stage))
 
 
 class ResultAnswer(Answer):
@@ -139,8 +141,8 @@ class RunWhole(RunAnswer):
     results: list[ResultAnswer]
 
     @staticmethod
-    def whole(run: RewardRun, results: list[RewardResult]) -> "RunWhole":
-        return RunWhole(**_run_fields(run), results=[ResultAnswer.of(row) for row in results])
+    def whole(run: RewardRun, stage: RunStage, results: list[RewardResult]) -> "RunWhole":
+        return RunWhole(**run_fields(run, stage), results=[ResultAnswer.of(row) for row in results])
 
 
 class InputAnswer(Answer):
@@ -153,6 +155,7 @@ class InputAnswer(Answer):
     reason: str
 
 
-def _run_fields(run: RewardRun) -> dict[str, Any]:
-    fields = {key: getattr(run, key) for key in RunAnswer.model_fields if key != "period"}
-    return fields | {"period": format_period(PeriodKind(run.period_kind), run.period_first)}
+def run_fields(run: RewardRun, stage: RunStage) -> dict[str, Any]:
+    """Return the fields of a RunAnswer."""
+    fields = {key: getattr(run, key) for key in RunAnswer.model_fields if key not in ("period", "stage")}
+    return fields | {"period": format_period(PeriodKind(run.period_kind), run.period_first), "stage": stage}

@@ -1,8 +1,8 @@
-"""Prepare, lock and withdraw reward runs. Decides and writes, never commits.
+"""Prepare reward runs. Decides and writes, never commits. What happens to a run afterwards is in steps.py.
 
 A run is a snapshot: every charge of the period with one reason, every host with what it earns, hashes over both, and
-the watermark up to which facts were known. It counts as granted once a second person has locked it; what comes later
-comes out in the next run of the same period. Locked and withdrawn runs never change.
+the watermark up to which facts were known. It counts as granted once it has been locked; what comes later comes out in
+the next run of the same period. Locked and withdrawn runs never change.
 """
 
 from sqlalchemy import func, select
@@ -10,9 +10,8 @@ from sqlalchemy.orm import Session
 
 from api.errors import conflict, invalid, not_found
 from api.rewards import repository
-from api.rewards.access import APPROVERS, PREPARERS, require_person, same_person
+from api.rewards.access import PREPARERS, require_person
 from api.rewards.computing import (
-    HostName,
     HostResult,
     Situation,
     full_fen,
@@ -20,19 +19,18 @@ from api.rewards.computing import (
     result_document,
     run_head,
 )
-from api.rewards.facts import charge_facts
-from api.rewards.lock_checks import refuse_if_damaged, refuse_if_outdated, refuse_if_rewarded_elsewhere
+from api.rewards.judging import judged
 from api.rewards.policies import PolicyInForce, policy_for_period, policy_version, take_policy
 from api.rewards.repository import RunLine, shares_of_first_grant
-from api.rewards.rules import ENGINE_VERSION, engine
+from api.rewards.rules import ENGINE_VERSION
 from api.rewards.snapshot import InputSums, snapshot
+from api.rewards.steps import run_audited
 from api.work import Work
 from store.alerts import raise_alert
 from store.canonical import sha256_hex
 from store.money import yuan
 from store.periods import PeriodKind, format_period, month_bounds, months_of_period
-from store.tables.registry import Host, Org
-from store.tables.rewards import RewardPolicy, RewardResult, RewardRun, RunState
+from store.tables.rewards import RewardResult, RewardRun, RunState
 from wire.clock import to_ms
 from wire.ids import new_ulid
 
@@ -52,9 +50,8 @@ def prepare_run(work: Work, policy_id: str, kind: PeriodKind, first: int) -> Rew
     _check_may_prepare(work, line)
     policy = _policy_of(work.session, line)
     run_no = _next_run_no(work.session, line)
-    judge = engine(ENGINE_VERSION).judge
-    facts = charge_facts(work.session, months_of_period(kind, first), policy.body.attribution, work.now)
-    with snapshot(judge(one, policy.body) for one in facts) as taken:
+    rows = judged(work.session, months_of_period(kind, first), policy.body, ENGINE_VERSION, work.now)
+    with snapshot(rows) as taken:
         situation = _situation(work, line, run_no, taken.sums.bases)
         _require_grades(policy, situation)
         results = host_results(situation, policy.body, ENGINE_VERSION)
@@ -65,44 +62,7 @@ def prepare_run(work: Work, policy_id: str, kind: PeriodKind, first: int) -> Rew
         work.session.add_all(RewardResult(run_id=run.run_id, **vars(one)) for one in results)
         work.session.flush()
     _alert_if_short(work, run, policy, results)
-    work.audit("reward_run.prepared", f"reward_run:{run.run_id}", host_id=None, after=_audited(run))
-    return run
-
-
-def lock_run(work: Work, run_id: str, result_sha256: str) -> RewardRun:
-    """Approve a prepared run: from now on it counts as granted. `result_sha256` names the result that was read.
-
-    Refused: 403, 404, 409 `same_person`, `run_not_prepared`, `other_result`, `run_damaged` (its rows are not what was
-    hashed), `run_outdated` (another run was locked since), `rewarded_elsewhere` (a fee counts in another policy's or
-    period's locked run).
-    """
-    require_person(work, APPROVERS, "批准奖励核算", "approve reward runs")
-    # All policies: what a host owes is carried between them, and no fee may count in two of them.
-    work.session.execute(select(RewardPolicy.policy_id).order_by(RewardPolicy.policy_id).with_for_update()).all()
-    run = _take_prepared(work.session, run_id)
-    if work.actor.person_id == run.prepared_by:
-        raise same_person(run.prepared_by)
-    if result_sha256 != run.result_sha256:
-        raise conflict(
-            "other_result",
-            "所批准的结果与该次核算不一致;请重新查看。",
-            "What you approve is not the result of this run; look at it again.",
-            result_sha256=run.result_sha256,
-        )
-    refuse_if_damaged(work.session, run)
-    refuse_if_outdated(work.session, run)
-    refuse_if_rewarded_elsewhere(work.session, run)
-    _close(work, run, RunState.LOCKED, "")
-    return run
-
-
-def withdraw_run(work: Work, run_id: str, reason: str) -> RewardRun:
-    """Take a prepared run back; it never counts. Refused: 403, 404, 409 `run_not_prepared`, 422 `reason_missing`."""
-    require_person(work, PREPARERS, "撤回奖励核算", "withdraw reward runs")
-    if not reason.strip():
-        raise invalid("reason_missing", "请写明理由。", "Give a reason.", field="reason")
-    run = _take_prepared(work.session, run_id)
-    _close(work, run, RunState.WITHDRAWN, reason.strip())
+    work.audit("reward_run.prepared", f"reward_run:{run.run_id}", host_id=None, after=run_audited(run))
     return run
 
 
@@ -118,15 +78,7 @@ def _situation(work: Work, line: RunLine, run_no: int, bases: dict[str, int]) ->
     session = work.session
     granted = repository.granted_before(session, line, run_no)
     owed = repository.owed_by_host(session)
-    hosts = {*bases, *granted, *owed}
-    names = {
-        row.host_id: HostName(row.uscc, row.name_zh, row.name_en)
-        for row in session.execute(
-            select(Host.host_id, Org.uscc, Org.name_zh, Org.name_en)
-            .join(Org, Org.org_id == Host.org_id)
-            .where(Host.host_id.in_(hosts))
-        )
-    }
+    names = repository.host_names(session, {*bases, *granted, *owed})
     grades = repository.grades(session, line.first // 100, work.now)
     return Situation(bases, grades, granted, owed, names, shares_of_first_grant(session, line, run_no))
 
@@ -164,8 +116,8 @@ def _check_may_prepare(work: Work, line: RunLine) -> None:
     if pending is not None:
         raise conflict(
             "run_pending",
-            f"核算 {pending.run_id} 尚待批准;请先批准或撤回。",
-            f"Run {pending.run_id} waits for approval; lock or withdraw it first.",
+            f"核算 {pending.run_id} 尚未办结;请先锁定或撤回。",
+            f"Run {pending.run_id} is not closed; lock or withdraw it first.",
             run_id=pending.run_id,
         )
 
@@ -225,39 +177,3 @@ def _alert_if_short(work: Work, run: RewardRun, policy: PolicyInForce, results: 
         f"rewards come to {yuan(wanted)} yuan, the budget is {yuan(budget)}",
         to_ms(work.now),
     )
-
-
-def _take_prepared(session: Session, run_id: str) -> RewardRun:
-    run = session.execute(
-        select(RewardRun).where(RewardRun.run_id == run_id).with_for_update().execution_options(populate_existing=True)
-    ).scalar_one_or_none()
-    if run is None:
-        raise not_found("奖励核算", "reward run", run_id)
-    if run.state != RunState.PREPARED.value:
-        raise conflict(
-            "run_not_prepared",
-            f"核算 {run_id} 已{'锁定' if run.state == RunState.LOCKED.value else '撤回'},不能再改。",
-            f"Run {run_id} is {run.state}; it never changes again.",
-            run_id=run_id,
-            state=run.state,
-        )
-    return run
-
-
-def _close(work: Work, run: RewardRun, state: RunState, reason: str) -> None:
-    run.state, run.close_reason = state.value, reason
-    run.closed_by, run.closed_at = work.actor.person_id, work.now
-    work.session.flush()
-    after = _audited(run) | {"reason": reason}
-    work.audit(f"reward_run.{state.value}", f"reward_run:{run.run_id}", host_id=None, after=after)
-
-
-def _audited(run: RewardRun) -> dict[str, object]:
-    return {
-        "policy": f"{run.policy_id}/{run.policy_version}",
-        "period": format_period(PeriodKind(run.period_kind), run.period_first),
-        "run_no": run.run_no,
-        "payable_fen": run.payable_fen,
-        "input_sha256": run.input_sha256,
-        "result_sha256": run.result_sha256,
-    }

@@ -6,20 +6,21 @@ temporary file beyond some megabytes, so memory does not grow with the number of
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import IO
 
-from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from api.rewards.computing import input_line, read_input_line
-from api.rewards.repository import ROWS_AT_ONCE
+from api.rewards.computing import input_line, input_lines
 from api.rewards.rules import Classified
+from store.database import insert_tuples
 from store.tables.rewards import RewardInput
 
 _IN_MEMORY_BYTES = 16 * 1024**2
+_ROWS_AT_ONCE = 10_000
+_COLUMNS = ("run_id", "charge_id", "host_id", "amount_fen", "eligible_fen", "reason")
 
 
 class InputSums:
@@ -33,10 +34,19 @@ class InputSums:
     def add(self, row: Classified) -> bytes:
         """Take one row in; return its line."""
         line = input_line(row)
-        self._hash.update(line)
-        self.count += 1
-        self.bases[row.host_id] = self.bases.get(row.host_id, 0) + row.eligible_fen
+        self.add_lines(line, (row,))
         return line
+
+    def add_lines(self, lines: bytes, rows: Sequence[Classified]) -> None:
+        """Take rows in whose lines are at hand."""
+        self._hash.update(lines)
+        self.count += len(rows)
+        bases = self.bases
+        for _, host_id, _, eligible, _ in rows:
+            try:
+                bases[host_id] += eligible
+            except KeyError:
+                bases[host_id] = eligible
 
     @property
     def sha256(self) -> str:
@@ -55,15 +65,20 @@ class Snapshot:
     def __init__(self, file: IO[bytes], rows: Iterable[Classified]) -> None:
         self.sums = InputSums()
         self._file = file
-        for row in rows:
-            file.write(self.sums.add(row))
+        each = iter(rows)
+        while some := list(islice(each, _ROWS_AT_ONCE)):
+            lines = input_lines(some)
+            self.sums.add_lines(lines, some)
+            file.write(lines)
 
     def store(self, session: Session, run_id: str) -> None:
         """Insert all rows under a run that is there."""
         self._file.seek(0)
-        rows = map(read_input_line, self._file)
-        while some := [{"run_id": run_id} | row._asdict() for row in islice(rows, ROWS_AT_ONCE)]:
-            session.execute(insert(RewardInput), some)
+        while lines := b"".join(islice(self._file, _ROWS_AT_ONCE)):
+            rows = [(run_id, *line.split("\t")) for line in lines.decode()[:-1].split("\n")]
+            insert_tuples(
+                session, RewardInput, _COLUMNS, [(*row[:3], int(row[3]), int(row[4]), row[5]) for row in rows]
+            )
 
 
 @contextmanager

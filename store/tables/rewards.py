@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.database import Base
@@ -26,6 +26,23 @@ class Grade(StrEnum):
     GOOD = "good"
     PASS = "pass"
     FAIL = "fail"
+
+
+class MarkCode(StrEnum):
+    """What no instrument shows of a booking and people record, so that a policy can leave its fees out: a test that law
+    obliges to, one ordered by an enforcing authority, one for a product's certification, a commercial or a bulk
+    inspection, medical examination, filming; already funded from elsewhere; claimed already by the same invoice.
+    """
+
+    STATUTORY = "statutory"
+    ENFORCEMENT = "enforcement"
+    CERTIFICATION_TEST = "certification_test"
+    COMMERCIAL_INSPECTION = "commercial_inspection"
+    BULK = "bulk"
+    MEDICAL = "medical"
+    FILMING = "filming"
+    ALREADY_FUNDED = "already_funded"
+    DOUBLE_INVOICE = "double_invoice"
 
 
 class ExportFormat(StrEnum):
@@ -81,7 +98,8 @@ class Assessment(Base):
 class RewardRun(Base):
     """One computation of a policy over a period: what it read (by hash and watermark) and what came out (by hash).
 
-    `state` goes from prepared to locked or withdrawn, once; everything else never changes.
+    `state` goes from prepared to locked or withdrawn, once; everything else never changes. The steps on the way there
+    and what was paid are rows of their own (reward_steps.py).
     """
 
     __tablename__ = "reward_run"
@@ -112,6 +130,7 @@ class RewardRun(Base):
         CheckConstraint("state <> 'locked' OR closed_by <> prepared_by", name="two_people"),
         CheckConstraint("state <> 'withdrawn' OR close_reason <> ''", name="withdrawn_with_reason"),
         UniqueConstraint("policy_id", "period_kind", "period_first", "run_no"),
+        Index("ix_reward_run_preparer", "run_id", "prepared_by", unique=True),
         ForeignKeyConstraint(
             ["policy_id", "policy_version"],
             ["reward_policy_version.policy_id", "reward_policy_version.version"],
@@ -159,6 +178,58 @@ class RewardResult(Base):
         ),
         CheckConstraint("payable_fen >= 0 AND carried_out_fen <= 0 AND carried_in_fen <= 0", name="carried_is_owed"),
         CheckConstraint("coefficient_bp >= 0", name="coefficient_not_negative"),
+    )
+
+
+class RewardMark(Base):
+    """What somebody recorded of a booking, with its evidence, for a second person to approve; or that an earlier mark
+    does not hold (`withdraws`, the same booking and code). It holds for every charge of the booking, of any revision.
+    """
+
+    __tablename__ = "reward_mark"
+    mark_id: Mapped[TextKey]
+    booking_id: Mapped[str] = refers_to("booking.booking_id", index=True)
+    code: Mapped[str]
+    withdraws: Mapped[str | None]
+    evidence: Mapped[str]
+    evidence_sha256: Mapped[str | None]
+    prepared_by: Mapped[str] = refers_to("person.person_id")
+    prepared_at: Mapped[datetime]
+    __table_args__ = (
+        one_of("code", MarkCode),
+        CheckConstraint("evidence <> ''", name="has_evidence"),
+        CheckConstraint("evidence_sha256 IS NULL OR length(evidence_sha256) = 64", name="evidence_has_a_hash"),
+        CheckConstraint("withdraws IS NULL OR withdraws <> mark_id", name="withdraws_another"),
+        UniqueConstraint("mark_id", "prepared_by"),
+        UniqueConstraint("mark_id", "booking_id", "code"),
+        ForeignKeyConstraint(
+            ["withdraws", "booking_id", "code"],
+            ["reward_mark.mark_id", "reward_mark.booking_id", "reward_mark.code"],
+            name="fk_reward_mark_withdraws",
+            ondelete="RESTRICT",
+        ),
+    )
+
+
+class RewardMarkDecision(Base):
+    """What a second person decided about a mark. It counts for every run that is prepared after its approval."""
+
+    __tablename__ = "reward_mark_decision"
+    mark_id: Mapped[TextKey]
+    approved: Mapped[bool]
+    note: Mapped[str]
+    prepared_by: Mapped[str]
+    decided_by: Mapped[str] = refers_to("person.person_id")
+    decided_at: Mapped[datetime]
+    __table_args__ = (
+        CheckConstraint("prepared_by <> decided_by", name="two_people"),
+        CheckConstraint("approved OR note <> ''", name="refused_with_reason"),
+        ForeignKeyConstraint(
+            ["mark_id", "prepared_by"],
+            ["reward_mark.mark_id", "reward_mark.prepared_by"],
+            name="fk_reward_mark_decision_mark",
+            ondelete="RESTRICT",
+        ),
     )
 
 

@@ -14,7 +14,8 @@ from api.charging.statements import finalize_statement, prepare_statement
 from api.rewards.assessments import record_assessment
 from api.rewards.policies import publish_policy, seed_policies
 from api.rewards.policy_body import PolicyBody, parse_policy, policy_document, shipped_policies
-from api.rewards.service import lock_run, prepare_run
+from api.rewards.service import prepare_run
+from api.rewards.steps import approve_run, check_run, lock_run, publish_notice
 from api.work import system_actor
 from store.canonical import sha256_hex
 from store.database import Database
@@ -121,8 +122,22 @@ class RewardCounty(County):
         run: RewardRun = self.do(prepare_run, policy, kind, first, who=OFFICER)
         return run
 
+    def notice(self, run: RewardRun) -> RewardRun:
+        """The second officer checks what was prepared, the first announces it."""
+        self.do(check_run, run.run_id, run.result_sha256, who=SECOND_OFFICER)
+        announced: RewardRun = self.do(publish_notice, run.run_id, who=OFFICER)
+        return announced
+
+    def approve(self, run: RewardRun) -> RewardRun:
+        """Announced for its seven days, then approved by the second officer."""
+        self.notice(run)
+        self.later(8)
+        approved: RewardRun = self.do(approve_run, run.run_id, run.result_sha256, who=SECOND_OFFICER)
+        return approved
+
     def lock(self, run: RewardRun) -> RewardRun:
-        """The second officer approves what was prepared."""
+        """All steps from the check to the lock; a little more than a week passes."""
+        self.approve(run)
         locked: RewardRun = self.do(lock_run, run.run_id, run.result_sha256, who=SECOND_OFFICER)
         return locked
 

@@ -12,9 +12,15 @@ from wire.clock import ManualClock, to_ms
 
 
 @pytest.fixture
-def parts(county: RewardCounty) -> Parts:
+def clock(county: RewardCounty) -> ManualClock:
+    """A clock that shows the county's instant."""
+    return ManualClock(to_ms(county.now))
+
+
+@pytest.fixture
+def parts(county: RewardCounty, clock: ManualClock) -> Parts:
     """The parts of an API over the county's database, at its instant."""
-    return test_parts(county.database, county.series, ManualClock(to_ms(county.now)))
+    return test_parts(county.database, county.series, clock)
 
 
 @pytest.fixture
@@ -23,7 +29,9 @@ def client(parts: Parts):
         yield anonymous
 
 
-def test_a_run_goes_from_preparation_to_an_exported_file(county: RewardCounty, client: ApiClient) -> None:
+def test_a_run_goes_from_preparation_to_an_exported_file(
+    county: RewardCounty, client: ApiClient, clock: ManualClock
+) -> None:
     charge = county.paid(minutes=80)
     officer, second, finance, auditor = (
         client.signed_in(role) for role in (Role.COUNTY_OFFICER, Role.COUNTY_OFFICER, Role.FINANCE, Role.AUDITOR)
@@ -50,6 +58,10 @@ def test_a_run_goes_from_preparation_to_an_exported_file(county: RewardCounty, c
     assert auditor.get(f"/reward-runs/{run['run_id']}/inputs?reason=unpaid").json()["items"] == []
 
     named = {"result_sha256": run["result_sha256"]}
+    assert second.post(f"/reward-runs/{run['run_id']}/check", named).status_code == 201
+    assert officer.post(f"/reward-runs/{run['run_id']}/notice", {}).status_code == 201
+    clock.advance(8 * 24 * 3_600_000)
+    assert second.post(f"/reward-runs/{run['run_id']}/approval", named).status_code == 201
     own = officer.post(f"/reward-runs/{run['run_id']}/lock", named)
     assert (own.status_code, own.json()["code"]) == (409, "same_person")
     assert second.post(f"/reward-runs/{run['run_id']}/lock", named).json()["state"] == "locked"

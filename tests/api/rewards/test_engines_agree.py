@@ -3,19 +3,20 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from api.charging.reversal import reverse_charge
 from api.exports.rows import content_sha256, reward_rows
+from api.rewards.marks import decide_mark, propose_mark
 from store.database import Database
 from store.tables import metadata
-from store.tables.rewards import Grade, RewardRun
-from tests.api.charging.building import NINE, OFFICER
+from store.tables.rewards import Grade, MarkCode, RewardRun
+from tests.api.charging.building import FINANCE, NINE, OFFICER
 from tests.api.rewards.building import DAY, RewardCounty, build_rewards
 from tests.support.databases import DatabaseServers, opened
 
 
-@pytest.mark.parametrize("policy", ["FLAT10", "XC-DEMO"])
+@pytest.mark.parametrize("policy", ["FLAT10", "XC-DEMO", "MORE"])
 def test_both_engines_come_to_the_same_bytes(database_servers: DatabaseServers, tmp_path: Path, policy: str) -> None:
     with (
         database_servers.fresh_url("sqlite") as one,
@@ -43,6 +44,14 @@ def _fill(county: RewardCounty) -> None:
     charge = county.paid(NINE + DAY, 45)
     taken_back = county.tested(NINE + 2 * DAY)
     county.do(reverse_charge, taken_back, "twice", who=OFFICER)
+    mark = county.do(propose_mark, MarkCode.BULK, "order", charge, who=OFFICER)
+    county.do(decide_mark, mark.mark_id, True, who=FINANCE)
+    county.publish(
+        "MORE",
+        exclusions=["affiliated", "bulk", "no_session", "out_of_area"],
+        area_codes=["919900", "990000"],
+        instrument_fee_cap_fen=40_050,
+    )
     # Ids that collations of languages sort otherwise than code points do.
     for number, charge_id in enumerate(("a-1", "B-1", "_", "a1", "Ä", "A.1", "试验")):
         county.copied(charge, charge_id=charge_id, total_fen=100 + number)
@@ -53,6 +62,7 @@ def _copy(source: Database, target: Database) -> None:
         for table in metadata.sorted_tables:
             rows = [dict(row._mapping) for row in read.execute(select(table))]
             if rows:
+                write.execute(delete(table))  # what the migrations put there
                 write.execute(insert(table), rows)
 
 

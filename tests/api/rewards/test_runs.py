@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError
 
 from api.charging.reversal import reverse_charge
 from api.errors import Refused
 from api.rewards.assessments import record_assessment
 from api.rewards.policies import approve_proposal, propose_policy, publish_policy, seed_policies
 from api.rewards.policy_body import parse_policy, policy_document
-from api.rewards.service import BUDGET_SHORT, lock_run, prepare_run, withdraw_run
+from api.rewards.service import BUDGET_SHORT, prepare_run
+from api.rewards.steps import approve_run, check_run, lock_run, withdraw_run
 from api.work import system_actor
 from store.errors import AppendOnly
 from store.periods import PeriodKind
@@ -58,7 +58,8 @@ def test_ten_per_cent_of_what_was_paid_is_granted_and_locked_by_a_second_person(
         actions = session.execute(
             select(AuditEvent.action).where(AuditEvent.subject == f"reward_run:{run.run_id}").order_by(AuditEvent.seq)
         )
-        assert actions.scalars().all() == ["reward_run.prepared", "reward_run.locked"]
+        steps = ("prepared", "checked", "noticed", "approved", "locked")
+        assert actions.scalars().all() == [f"reward_run.{step}" for step in steps]
 
 
 def test_late_lines_come_out_in_the_next_run_and_nothing_is_paid_twice(county: RewardCounty) -> None:
@@ -113,7 +114,7 @@ def test_two_runs_that_use_the_same_debt_cannot_both_be_locked(county: RewardCou
     county.publish("MONTHLY", period_kind="month")
     march = county.paid()
     county.paid(NINE + 32 * DAY, 120, month=202604)
-    april = county.prepare("MONTHLY", PeriodKind.MONTH, 202604)
+    april = county.approve(county.prepare("MONTHLY", PeriodKind.MONTH, 202604))
     county.lock(county.prepare("MONTHLY", PeriodKind.MONTH, 202603))
     county.do(reverse_charge, march, "wrong payer", who=OFFICER)
     county.lock(county.prepare("MONTHLY", PeriodKind.MONTH, 202603))
@@ -124,28 +125,27 @@ def test_two_runs_that_use_the_same_debt_cannot_both_be_locked(county: RewardCou
 def test_a_fee_is_rewarded_once_whatever_the_policy(county: RewardCounty) -> None:
     charge = county.paid()
     county.lock(county.prepare("FLAT10"))
-    other = county.prepare("FLAT20")
+    other = county.approve(county.prepare("FLAT20"))
     error = refused(county, lock_run, other.run_id, other.result_sha256, who=SECOND_OFFICER)
     assert (error.code, error.facts["charge_id"]) == ("rewarded_elsewhere", charge)
 
 
 def test_whoever_prepared_a_run_cannot_lock_it(county: RewardCounty) -> None:
     county.paid()
-    run = county.prepare()
+    run = county.approve(county.prepare())
     error = refused(county, lock_run, run.run_id, run.result_sha256, who=OFFICER)
     assert (error.status, error.code) == (409, "same_person")
-    # And the database says so too, whoever writes.
-    with pytest.raises(IntegrityError, match="two_people"), county.database.write() as session:
-        session.execute(
-            text("UPDATE reward_run SET state = 'locked', closed_by = prepared_by, closed_at = 1 WHERE run_id = :r"),
-            {"r": run.run_id},
-        )
     assert county.do(lock_run, run.run_id, run.result_sha256, who=FINANCE).closed_by == "finance"
 
 
-def test_an_approval_names_the_result_that_was_read(county: RewardCounty) -> None:
+def test_a_signature_names_the_result_that_was_read(county: RewardCounty) -> None:
     county.paid()
     run = county.prepare()
+    assert refused(county, check_run, run.run_id, "0" * 64, who=SECOND_OFFICER).code == "other_result"
+    county.notice(run)
+    county.later(8)
+    assert refused(county, approve_run, run.run_id, "0" * 64, who=SECOND_OFFICER).code == "other_result"
+    county.do(approve_run, run.run_id, run.result_sha256, who=SECOND_OFFICER)
     assert refused(county, lock_run, run.run_id, "0" * 64, who=SECOND_OFFICER).code == "other_result"
 
 
@@ -183,9 +183,9 @@ def test_a_locked_run_never_changes(county: RewardCounty, statement: str) -> Non
 def test_a_run_is_closed_once(county: RewardCounty) -> None:
     county.paid()
     run = county.lock(county.prepare())
-    assert refused(county, withdraw_run, run.run_id, "changed our mind").code == "run_not_prepared"
+    assert refused(county, withdraw_run, run.run_id, "changed our mind").code == "not_possible_now"
     error = refused(county, lock_run, run.run_id, run.result_sha256, who=SECOND_OFFICER)
-    assert (error.code, error.facts["state"]) == ("run_not_prepared", "locked")
+    assert (error.code, error.facts["stage"]) == ("not_possible_now", "locked")
 
 
 def test_a_withdrawn_run_counts_nothing_and_says_why(county: RewardCounty) -> None:
@@ -201,7 +201,11 @@ def test_a_withdrawn_run_counts_nothing_and_says_why(county: RewardCounty) -> No
 
 def test_rows_that_are_not_what_was_hashed_cannot_be_locked(county: RewardCounty) -> None:
     county.paid()
-    run = county.prepare()
+    checked = county.prepare()
+    county.tamper("UPDATE reward_input SET amount_fen = amount_fen + 1")
+    assert refused(county, check_run, checked.run_id, checked.result_sha256, who=SECOND_OFFICER).code == "run_damaged"
+    county.do(withdraw_run, checked.run_id, "damaged", who=OFFICER)
+    run = county.approve(county.prepare())
     county.tamper("UPDATE reward_input SET amount_fen = amount_fen + 1")
     assert refused(county, lock_run, run.run_id, run.result_sha256, who=SECOND_OFFICER).code == "run_damaged"
 

@@ -14,10 +14,12 @@ from api.rewards.policy_body import (
     shipped_policies,
 )
 from api.rewards.rules import prorate, reward
+from store.canonical import sha256_hex
 from store.money import yuan
 from store.tables.rewards import Grade
 
 SHIPPED = {policy.policy_id: policy.body for policy in shipped_policies()}
+PINNED = {"FLAT10": "fe49a5bff158fad1", "FLAT20": "2329c85dfd247b4c", "XC-DEMO": "4cd553285d0babd4"}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,17 @@ def test_shipped_policies_read_back_to_the_same_bytes() -> None:
         assert json.loads(canonical_policy(body)) == policy_document(body)
 
 
+def test_the_shipped_policies_have_the_hashes_they_had() -> None:
+    hashes = {name: sha256_hex(canonical_policy(body))[:16] for name, body in SHIPPED.items()}
+    assert hashes == PINNED
+
+
+def test_a_policy_that_lists_no_exclusions_has_the_usual_ones_and_no_later_one() -> None:
+    document = policy_document(SHIPPED["FLAT10"])
+    del document["exclusions"]
+    assert canonical_policy(parse_policy(document)) == canonical_policy(SHIPPED["FLAT10"])
+
+
 def changed(**fields: object) -> PolicyBody:
     return parse_policy(policy_document(SHIPPED["FLAT10"]) | fields)
 
@@ -121,6 +134,12 @@ def flat(rate_bp: int) -> PolicyBody:
         ({"rounding": "down_yuan"}, "rounding"),
         ({"schema": "openlab.reward-policy/2"}, "schema"),
         ({"surprise": 1}, "surprise"),
+        ({"instrument_fee_cap_fen": -1}, "instrument_fee_cap_fen"),
+        ({"exclusions": ["out_of_area"]}, "body"),
+        ({"area_codes": ["3306"]}, "body"),
+        ({"exclusions": ["out_of_area"], "area_codes": ["3306", "33"]}, "body"),
+        ({"exclusions": ["out_of_area"], "area_codes": ["330"]}, "area_codes.0"),
+        ({"exclusions": ["statutory", "bulk"]}, "body"),
     ],
 )
 def test_a_faulty_policy_is_refused_by_the_name_of_its_field(fields: dict[str, object], field: str) -> None:
