@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from api.errors import Refused, conflict
-from api.exports.csv_file import TEMPLATE, write_csv
+from api.exports.cells import TEMPLATE
+from api.exports.files import FORMATS
 from api.exports.rows import DRAFT, TotalRow, content_sha256, reward_rows, run_row
 from api.rewards.repository import RunLine, newest_run
 from api.rewards.service import find_run
@@ -33,8 +34,8 @@ class Export:
     is_draft: bool
 
 
-def export_run(work: Work, run_id: str) -> Export:
-    """Write a run as CSV and record that it left the house. A run that is not locked is marked DRAFT.
+def export_run(work: Work, run_id: str, file_format: ExportFormat = ExportFormat.CSV) -> Export:
+    """Write a run in a format and record that it left the house. A run that is not locked is marked DRAFT.
 
     Refused: 403, 404, 409 `run_withdrawn`.
     """
@@ -48,12 +49,12 @@ def export_run(work: Work, run_id: str) -> Export:
             run_id=run_id,
         )
     rows = list(reward_rows(work.session, run_id))
-    data, content = write_csv(rows), content_sha256(rows)
+    data, content = FORMATS[file_format].write(rows), content_sha256(rows)
     row = ExportFile(
         export_id=new_ulid(),
         subject_kind=SUBJECT_RUN,
         subject_id=run_id,
-        format=ExportFormat.CSV.value,
+        format=file_format.value,
         template_version=TEMPLATE,
         row_count=len(rows),
         total_fen=sum(one.payable_fen for one in rows if isinstance(one, TotalRow)),
@@ -68,10 +69,16 @@ def export_run(work: Work, run_id: str) -> Export:
         "reward_run.exported",
         f"reward_run:{run_id}",
         host_id=None,
-        after={"export_id": row.export_id, "content_sha256": content, "file_sha256": row.file_sha256},
+        after={
+            "export_id": row.export_id,
+            "format": file_format.value,
+            "content_sha256": content,
+            "file_sha256": row.file_sha256,
+        },
     )
     is_draft = run_row(work.session, run).status == DRAFT
-    return Export(row.export_id, run_id, _file_name(run, is_draft), "text/csv; charset=utf-8", data, content, is_draft)
+    name = file_name(run, is_draft, file_format.value)
+    return Export(row.export_id, run_id, name, FORMATS[file_format].media_type, data, content, is_draft)
 
 
 def run_to_export(session: Session, policy_id: str, kind: PeriodKind, first: int) -> RewardRun:
@@ -96,7 +103,8 @@ def run_to_export(session: Session, policy_id: str, kind: PeriodKind, first: int
     return run
 
 
-def _file_name(run: RewardRun, is_draft: bool) -> str:
+def file_name(run: RewardRun, is_draft: bool, suffix: str) -> str:
+    """Return what a file of a run is called."""
     period = format_period(PeriodKind(run.period_kind), run.period_first)
     draft = "-DRAFT" if is_draft else ""
-    return f"openlab-reward-{run.policy_id}-{period}-run{run.run_no}{draft}.csv"
+    return f"openlab-reward-{run.policy_id}-{period}-run{run.run_no}{draft}.{suffix}"

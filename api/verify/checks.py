@@ -4,13 +4,14 @@ from collections.abc import Iterable, Iterator
 
 from sqlalchemy.orm import Session
 
-from api.verify import billing, charges, invariants, money, proof, runs, usage
+from api.verify import billing, bundles, charges, invariants, money, proof, run_steps, runs, usage
 from api.verify.finding import Finding, NamedCheck, Outcome
 
 __all__ = [
     "Finding",
     "Outcome",
     "all_checks",
+    "bundle_checks",
     "chain_checks",
     "charge_checks",
     "export_checks",
@@ -66,12 +67,19 @@ def run_checks(run_id: str | None = None) -> list[NamedCheck]:
         NamedCheck("reward policies", runs.policies),
         NamedCheck("reward inputs", runs.run_inputs(run_id)),
         NamedCheck("reward results", runs.run_results(run_id)),
+        NamedCheck("reward steps", run_steps.run_steps(run_id)),
+        NamedCheck("reward payments", run_steps.run_payments(run_id)),
     ]
 
 
 def export_checks(data: bytes) -> list[NamedCheck]:
     """A file that was exported, against the run it names, and that run against what it rests on."""
     return [NamedCheck("exported file", runs.export_file(data)), *run_checks(runs.run_named_in(data))]
+
+
+def bundle_checks(data: bytes) -> list[NamedCheck]:
+    """An archive that was taken out, against the ledger, and its run against what it rests on."""
+    return [NamedCheck("bundle", bundles.bundle_file(data)), *run_checks(bundles.run_bundled_in(data))]
 
 
 def all_checks() -> list[NamedCheck]:
@@ -95,5 +103,6 @@ def all_checks() -> list[NamedCheck]:
         NamedCheck("reward bases (18)", invariants.bases_are_the_sums_of_inputs),
         *run_checks(),
         NamedCheck("carried amounts", runs.carried),
+        NamedCheck("marks of bookings", run_steps.marks),
         NamedCheck("exports", runs.exports),
     ]

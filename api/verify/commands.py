@@ -95,11 +95,24 @@ def export(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Verify an exported file against the run it names, and that run against its charges.
+    """Verify an exported file (CSV, XLSX or JSON) against the run it names, and that run against its charges.
 
-    Example: openlab verify export openlab-reward-FLAT10-2026-run1.csv
+    Example: openlab verify export openlab-reward-FLAT10-2026-run1.xlsx
     """
     _verify(checks.export_checks(file.read_bytes()), as_json, data_dir)
+
+
+@app.command()
+def bundle(
+    file: Annotated[Path, typer.Argument(help="The archive.", exists=True, dir_okay=False, readable=True)],
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Verify a bundle against the ledger, and its run against its charges. Without the ledger: check.py in the bundle.
+
+    Example: openlab verify bundle openlab-reward-FLAT10-2026-run1.zip
+    """
+    _verify(checks.bundle_checks(file.read_bytes()), as_json, data_dir)
 
 
 def _verify(chosen: Iterable[NamedCheck], as_json: bool, data_dir: Path | None) -> None:

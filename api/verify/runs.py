@@ -1,31 +1,27 @@
 """Reward runs and exports computed again: inputs from the facts known at the watermark, results from the inputs."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from itertools import groupby
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.exports.csv_file import BadExport, parse_export
+from api.exports.files import BadExport, parse_any
 from api.exports.rows import RunRow, content_sha256, reward_rows
 from api.exports.service import SUBJECT_RUN
 from api.rewards.computing import Situation, host_results, name_in, result_document, run_head, stored_result
-from api.rewards.facts import charge_facts
 from api.rewards.policies import PolicyInForce, in_force
 from api.rewards.repository import (
     RunLine,
     grades,
     granted_before,
     shares_of_first_grant,
-    stored_inputs,
     stored_results,
 )
-from api.rewards.rules import Classified, UnknownEngine, engine
-from api.rewards.snapshot import InputSums
+from api.rewards.rules import UnknownEngine
 from api.verify.finding import Check, Finding
+from api.verify.run_inputs import inputs_differ, stored_bases
 from store.canonical import sha256_hex
-from store.periods import PeriodKind, months_of_period
 from store.tables.rewards import (
     ExportFile,
     Grade,
@@ -36,10 +32,6 @@ from store.tables.rewards import (
 )
 
 _Judge = Callable[[Session, RewardRun, PolicyInForce], Finding | None]
-
-COMMITTED_LATE = timedelta(minutes=10)
-"""A fact is dated when its transaction began. One that began this long before a run may have been committed after the
-run had looked; then it came out in the next run, which is no fault."""
 
 
 def policies(session: Session) -> Iterator[Finding]:
@@ -55,12 +47,12 @@ def policies(session: Session) -> Iterator[Finding]:
 
 def run_inputs(run_id: str | None = None) -> Check:
     """Return the check that the stored inputs have their hash and are what the facts at the watermark say."""
-    return _over_runs(run_id, _inputs_differ)
+    return over_runs(run_id, inputs_differ)
 
 
 def run_results(run_id: str | None = None) -> Check:
     """Return the check that the stored results follow from inputs, policy and what was granted, and have their hash."""
-    return _over_runs(run_id, _results_differ)
+    return over_runs(run_id, _results_differ)
 
 
 def carried(session: Session) -> Iterator[Finding]:
@@ -119,7 +111,7 @@ def export_file(data: bytes) -> Check:
 
     def check(session: Session) -> Iterator[Finding]:
         try:
-            rows = parse_export(data)
+            rows = parse_any(data)
         except BadExport as error:
             yield Finding("file", "content", str(error))
             return
@@ -150,14 +142,16 @@ def export_file(data: bytes) -> Check:
 def run_named_in(data: bytes) -> str:
     """Return the id of the run that a file is about; "" (no run has it) where the file cannot be read."""
     try:
-        run = parse_export(data)[0]
+        run = parse_any(data)[0]
     except BadExport:
         return ""
     assert isinstance(run, RunRow)
     return run.run_id
 
 
-def _over_runs(run_id: str | None, judge: _Judge) -> Check:
+def over_runs(run_id: str | None, judge: _Judge) -> Check:
+    """Return the check of one run, or of all, with the policy each was made by. What cannot be read is a finding."""
+
     def check(session: Session) -> Iterator[Finding]:
         query = select(RewardRun).order_by(RewardRun.run_id)
         if run_id is not None:
@@ -174,36 +168,11 @@ def _over_runs(run_id: str | None, judge: _Judge) -> Check:
     return check
 
 
-def _inputs_differ(session: Session, run: RewardRun, policy: PolicyInForce) -> Finding | None:
-    known = _judged(session, run, policy, timedelta())
-    earlier: dict[str, Classified] | None = None
-    sums = InputSums()
-    for row in stored_inputs(session, run.run_id):
-        sums.add(row)
-        wanted = known.pop(row.charge_id, None)
-        if row == wanted:
-            continue
-        if earlier is None:
-            earlier = _judged(session, run, policy, COMMITTED_LATE)
-        if row != earlier.get(row.charge_id):
-            key = f"{run.run_id}/{row.charge_id}"
-            return Finding("reward_input", key, f"stored {_said(row)}, the facts say {_said(wanted)}")
-    missing = sorted(set(known) & set(_judged(session, run, policy, COMMITTED_LATE))) if known else []
-    if missing:
-        return Finding("reward_input", f"{run.run_id}/{missing[0]}", "the charge was known and is not in the run")
-    if (sums.count, sums.base_fen, sums.sha256) != (run.charge_count, run.base_fen, run.input_sha256):
-        return Finding("reward_run", run.run_id, "its inputs do not have the stored count, sum and hash")
-    return None
-
-
 def _results_differ(session: Session, run: RewardRun, policy: PolicyInForce) -> Finding | None:
-    bases: dict[str, int] = {}
-    for one in stored_inputs(session, run.run_id):
-        bases[one.host_id] = bases.get(one.host_id, 0) + one.eligible_fen
     stored = {row.host_id: stored_result(row) for row in stored_results(session, run.run_id)}
     line = RunLine.of(run)
     situation = Situation(
-        bases,
+        stored_bases(session, run.run_id),
         {host: Grade(row.grade) for host, row in stored.items() if row.grade},
         granted_before(session, line, run.run_no),
         {host: row.carried_in_fen for host, row in stored.items() if row.carried_in_fen},
@@ -230,17 +199,6 @@ def _results_differ(session: Session, run: RewardRun, policy: PolicyInForce) -> 
     if sha256_hex(document) != run.result_sha256:
         return Finding("reward_run", run.run_id, "its results do not have the stored hash")
     return None
-
-
-def _judged(session: Session, run: RewardRun, policy: PolicyInForce, earlier: timedelta) -> dict[str, Classified]:
-    months = months_of_period(PeriodKind(run.period_kind), run.period_first)
-    facts = charge_facts(session, months, policy.body.attribution, run.watermark - earlier)
-    judge = engine(run.engine_version).judge
-    return {one.charge_id: judge(one, policy.body) for one in facts}
-
-
-def _said(row: Classified | None) -> str:
-    return "nothing" if row is None else f"{row.reason} {row.eligible_fen} of {row.amount_fen} fen"
 
 
 def _contents(session: Session, run_id: str) -> set[str]:

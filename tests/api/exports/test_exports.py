@@ -7,7 +7,7 @@ from api.errors import Refused
 from api.exports.csv_file import parse_export
 from api.exports.rows import LineRow, RunRow, TotalRow, content_sha256, reward_rows
 from api.exports.service import export_run, run_to_export
-from api.rewards.service import withdraw_run
+from api.rewards.steps import withdraw_run
 from store.canonical import sha256_hex
 from store.periods import PeriodKind
 from store.tables.audit import AuditEvent

@@ -12,10 +12,12 @@ from api.charging.months import close_month
 from api.charging.reversal import reverse_charge
 from api.exports.csv_file import parse_export, write_csv
 from api.exports.service import export_run
-from api.rewards.service import withdraw_run
+from api.rewards.payments import record_reward_payments
+from api.rewards.steps import withdraw_run
 from api.verify.checks import all_checks, charge_checks, export_checks, run_checks, statement_checks, verify
 from api.verify.finding import Finding, NamedCheck
 from store.canonical import sha256_hex
+from store.periods import SHANGHAI
 from store.tables.audit import AuditEvent
 from store.tables.charging import Charge, ChargeEvidence, Statement
 from store.tables.registry import Affiliation
@@ -212,13 +214,29 @@ def _run(county: RewardCounty) -> tuple[str, dict[str, object], str, str]:
 
 def _export(county: RewardCounty) -> tuple[str, dict[str, object], str, str]:
     export = first(county, ExportFile.export_id)
-    sql = "UPDATE export_file SET content_sha256 = replace(content_sha256, 'a', 'b')"
+    sql = "UPDATE export_file SET content_sha256 = input_sha256 FROM reward_run WHERE run_id = subject_id"
     return sql, {}, "export_file", export
+
+
+def _step(county: RewardCounty) -> tuple[str, dict[str, object], str, str]:
+    run = first(county, RewardRun.run_id, RewardRun.state == "locked")
+    sql = "UPDATE reward_step SET done_at = done_at - 172800000 WHERE run_id = :r AND action = 'approve'"
+    return sql, {"r": run}, "reward_step", f"{run}/3"
+
+
+def _payment(county: RewardCounty) -> tuple[str, dict[str, object], str, str]:
+    run = first(county, RewardRun.run_id, RewardRun.state == "locked")
+    day = county.now.astimezone(SHANGHAI).date()
+    county.do(record_reward_payments, run, {HOST: 1_000}, day, "BANK-R1", who=FINANCE)
+    assert findings(county, run_checks(run)) == {}
+    sql = "UPDATE reward_payment SET amount_fen = amount_fen + 1000000 WHERE run_id = :r"
+    return sql, {"r": run}, "reward_payment", f"{run}/{HOST}/1"
 
 
 TAMPERINGS = [
     _record, _entry, _session, _booking_use, _line, _header, _reversal, _evidence, _tariff, _statement, _statement_hash,
     _settlement, _audit, _audit_column, _policy, _input, _missing_input, _result, _explanation, _run, _export,
+    _step, _payment,
 ]  # fmt: skip
 
 
