@@ -17,16 +17,21 @@ import uvicorn
 from prometheus_client import generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.accounts.commands import app as accounts
 from api.app import close_parts, create_app, open_parts
+from api.bundle.commands import bundle_command
 from api.charging.commands import close_month, explain
 from api.charging.tariff_commands import tariff_diff
+from api.chores import chores_of
 from api.command_line import open_ledger, usable
 from api.doctor.commands import doctor, expire, quarantine
 from api.embedded.commands import demo
 from api.errors import Refused
 from api.exports.commands import app as export
 from api.health import why_not_ready
+from api.notices.running import postman_at_work
 from api.registry.commands import agents
+from api.registry.transfer_commands import registry
 from api.rewards.commands import app as rewards
 from api.seeding import Seeded, load_registry
 from api.settings import BadSettings, load_settings
@@ -120,7 +125,7 @@ def serve(
 
 @app.command()
 def worker(data_dir: DataDir = None) -> None:
-    """Match closed sessions to bookings, charge and expire, until SIGTERM or Ctrl-C. Any number may run.
+    """Match closed sessions to bookings, charge, expire and send e-mail, until SIGTERM or Ctrl-C. Any number may run.
 
     Example: openlab worker
     """
@@ -134,7 +139,7 @@ def worker(data_dir: DataDir = None) -> None:
     page = None
     try:
         require_current(parts.database.engine)
-        hand = Worker(parts.database, parts.series, parts.clock)
+        hand = Worker(parts.database, parts.series, parts.clock, chores=chores_of(settings))
         if settings.metrics_port is not None:
             page = HealthPage(
                 settings.metrics_host,
@@ -142,7 +147,8 @@ def worker(data_dir: DataDir = None) -> None:
                 lambda: why_not_ready(parts.database),
                 lambda: generate_latest(hand.metrics.registry),
             )
-        hand.run(until)
+        with postman_at_work(parts):
+            hand.run(until)
     finally:
         if page is not None:
             page.close()
@@ -197,9 +203,12 @@ app.command()(demo)
 app.command()(close_month)
 app.command()(explain)
 app.command()(tariff_diff)
+app.add_typer(accounts, name="accounts")
 app.add_typer(agents, name="agents")
+app.add_typer(registry, name="registry")
 app.add_typer(rewards, name="rewards")
 app.add_typer(export, name="export")
+app.command("bundle")(bundle_command)
 app.add_typer(verify, name="verify")
 app.command()(doctor)
 app.command()(expire)

@@ -13,13 +13,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import BackgroundTasks, Depends, Request
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 
 from api.errors import Refused, forbidden
 from api.limiting import Limiter
+from api.registry.search import Catalogue
 from api.repeats import IfMatch, Once, check_version, tagged
-from api.security import PUBLIC_ACTOR, Credential, SignedIn, credential_of, not_signed_in, sign_in
+from api.security import PUBLIC_ACTOR, Credential, SignedIn, credential_of, not_signed_in, note_use, sign_in
 from api.settings import Settings
 from api.work import Actor, Work
 from store.audit import COUNTY_CHAIN, append_audit_event
@@ -42,7 +43,9 @@ __all__ = [
     "OpenToAll",
     "Parts",
     "PublicParts",
+    "address_of",
     "check_version",
+    "own_affairs",
     "parts_of",
     "public_reads",
     "public_writes",
@@ -50,6 +53,11 @@ __all__ = [
     "tagged",
     "writes",
 ]
+
+
+def address_of(request: Request) -> str:
+    """Return the network address that a request came from; '' where there is none."""
+    return request.client.host if request.client else ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class Parts:
     clock: Clock
     limiter: Limiter
     real_clock: Clock = field(default_factory=SystemClock)
+    catalogue: Catalogue = field(default_factory=Catalogue)
 
     def now(self) -> datetime:
         """The instant that facts are recorded with."""
@@ -96,17 +105,24 @@ _SLOT = Depends(_unit_slot, scope="function", max_concurrency=UNITS_MAX)
 class Access:
     """Who may call an endpoint, and its unit of work. One object a route; the route x role test reads it there.
 
-    `roles` empty: everybody who is signed in (or, if `public`, everybody).
+    `roles` empty: everybody who is signed in (or, if `public`, everybody). `inactive_too`: also people whose
+    organisation is not active, who otherwise read only.
     """
 
     mode: Mode
     roles: frozenset[Role]
     public: bool = False
+    inactive_too: bool = False
 
-    async def __call__(self, request: Request, slot: Annotated[None, _SLOT]) -> AsyncIterator[Work]:
+    async def __call__(
+        self, request: Request, background: BackgroundTasks, slot: Annotated[None, _SLOT]
+    ) -> AsyncIterator[Work]:
         parts = parts_of(request)
         credential = credential_of(request) if not self.public else _credential_if_any(request)
         signed_in = await run_in_threadpool(self._admit, parts, credential, request)
+        if signed_in is not None and signed_in.use_is_news:
+            # After the answer: nobody waits for the write lock because a token was used.
+            background.add_task(note_use, parts.database, signed_in.token_id, address_of(request), parts.real_now())
         async with contextmanager_in_threadpool(self._unit(parts, signed_in)) as work:
             request.state.work = work
             request.state.token_id = signed_in.token_id if signed_in else None
@@ -132,7 +148,7 @@ class Access:
             if not self.public:
                 raise not_signed_in()
             if self.mode is Mode.WRITE:
-                parts.limiter.count_login(request.client.host if request.client else "")
+                parts.limiter.count_address(address_of(request))
             return None
         if self.mode is Mode.WRITE:
             self._admit_write(parts, signed_in, credential, request)
@@ -148,7 +164,7 @@ class Access:
         parts.limiter.count_write(signed_in.actor.person_id)
         if "write" not in signed_in.actor.scopes:
             raise _scope_missing("write")
-        if not signed_in.may_change:
+        if not (signed_in.may_change or self.inactive_too or self.public):
             raise Refused(
                 403,
                 "organisation_not_active",
@@ -191,6 +207,12 @@ def writes(*roles: Role) -> Any:
     if Role.AUDITOR in roles:
         raise ValueError("an auditor writes nothing")
     return _depends(Access(Mode.WRITE, frozenset(roles)))
+
+
+def own_affairs() -> Any:
+    """A changing unit for everybody signed in, also while their organisation is pending or suspended: signing out, a
+    new password, taking back one's own tokens."""
+    return _depends(Access(Mode.WRITE, frozenset(), inactive_too=True))
 
 
 def public_reads() -> Any:

@@ -1,4 +1,4 @@
-"""Around every request: a size limit, a count and a duration, and an answer for what nobody expected.
+"""Around every request: limits of size and text, a count and a duration, and an answer for what nobody expected.
 
 An unexpected error is logged with an incident id; the client learns the id and nothing else.
 """
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
-from api.errors import Refused
+from api.errors import Refused, invalid
 
 _log = structlog.get_logger("openlab.api")
 
@@ -61,6 +61,9 @@ class Guard:
 
         request = Request(scope)
         try:
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+                await problems.render(request, _nul_in_address())(scope, receive, noted)
+                return
             if int(request.headers.get("content-length") or 0) > self._limit:
                 await problems.too_large(request)(scope, receive, noted)
                 return
@@ -77,7 +80,9 @@ class Guard:
     def _incident(self, request: Request, error: Exception) -> Refused:
         incident = uuid4().hex[:12]
         self._metrics.incidents.inc()
-        _log.error("unexpected error", incident=incident, method=request.method, path=request.url.path, exc_info=error)
+        # The route, not the address: that of a private calendar feed holds its secret.
+        route = getattr(request.scope.get("route"), "path", "none")
+        _log.error("unexpected error", incident=incident, method=request.method, route=route, exc_info=error)
         return Refused(
             500,
             "internal_error",
@@ -85,3 +90,12 @@ class Guard:
             f"A fault of the server; nothing was changed. Tell the administrator incident {incident}.",
             incident=incident,
         )
+
+
+def _nul_in_address() -> Refused:
+    return invalid(
+        "nul_in_address",
+        "网址中含有 NUL 字符(%00);请去掉后重试。",
+        "The address holds a NUL character (%00); leave it out.",
+        field="path",
+    )

@@ -5,7 +5,7 @@ rows, next_cursor = paginate(work.session, select(Instrument), (Instrument.instr
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -62,20 +62,25 @@ def paginate(
     if len(rows) <= page.limit:
         return rows, None
     rows = rows[: page.limit]
-    return rows, _write([getattr(rows[-1], key.key) for key in keys])
+    return rows, write_cursor([getattr(rows[-1], key.key) for key in keys])
 
 
-def _write(values: Sequence[Any]) -> str:
+def write_cursor(values: Sequence[Any]) -> str:
+    """Return the sort key of a row as a cursor; texts, numbers and instants."""
     plain = [to_ms(value) if isinstance(value, datetime) else value for value in values]
     return base64.urlsafe_b64encode(json.dumps(plain, ensure_ascii=False).encode()).decode().rstrip("=")
 
 
-def _read(cursor: str, keys: Sequence[InstrumentedAttribute[Any]]) -> list[Any]:
+def read_cursor(cursor: str, check: Callable[[list[Any]], list[Any]]) -> list[Any]:
+    """Return what `check` makes of the values in a cursor; it raises ValueError for those of another list.
+
+    Raises 422 `bad_cursor`.
+    """
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if not isinstance(values, list) or len(values) != len(keys):
-            raise ValueError("another list's cursor")
-        return [_typed(value, key) for value, key in zip(values, keys, strict=True)]
+        if not isinstance(values, list):
+            raise ValueError("no cursor")
+        return check(values)
     except (ValueError, OverflowError) as error:
         raise invalid(
             "bad_cursor",
@@ -83,6 +88,10 @@ def _read(cursor: str, keys: Sequence[InstrumentedAttribute[Any]]) -> list[Any]:
             "This cursor is not one of this list; start again from the first page.",
             field="cursor",
         ) from error
+
+
+def _read(cursor: str, keys: Sequence[InstrumentedAttribute[Any]]) -> list[Any]:
+    return read_cursor(cursor, lambda values: [_typed(v, key) for v, key in zip(values, keys, strict=True)])
 
 
 def _typed(value: Any, key: InstrumentedAttribute[Any]) -> Any:

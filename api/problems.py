@@ -19,6 +19,7 @@ from store.errors import (
     AlreadyThere,
     AppendOnly,
     CalendarOverlap,
+    OutOfOrder,
     SchemaOutdated,
     StillReferenced,
     StoreError,
@@ -108,6 +109,13 @@ def meaning_of(error: StoreError) -> Refused | None:
             "append_only",
             "已记录的内容不可修改;请用更正流程。",
             "What was recorded is never edited; make a correction instead.",
+        )
+    if isinstance(error, OutOfOrder):
+        return Refused(
+            409,
+            "out_of_order",
+            "步骤顺序不符;请刷新后查看当前状态。",
+            "Something else has to come first, or it went on meanwhile; read it again.",
         )
     if isinstance(error, TryAgain):
         return Refused(503, "busy", "系统繁忙;请稍后重试。", "Busy; try again in a moment.", retry_after_s=1)

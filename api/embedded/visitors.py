@@ -105,8 +105,7 @@ def book_day(session: Session, day: datetime, now: datetime) -> int:
         try:
             create_booking(Work(session, actor_of(session, person), now), request)
         except Refused as refused:
-            if refused.code not in ("slot_taken", "instrument_not_working"):
-                raise
+            # Taken, closed, out of order: whoever plays with the demo may have changed any rule.
             log.info("a visitor could not book", instrument=instrument.instrument_id, code=refused.code)
             continue
         count += 1

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from api.accounts.service import create_person, grant_role
 from api.charging.seed import seed_tariffs
 from api.charging.statements_window import set_dispute_days
-from api.registry.catalogue import record_certificate
+from api.registry.papers import record_certificate
 from api.registry.service import create_org
 from api.seeding import agent_of, instrument_rows, load_registry
 from api.seeding.people import SME_COUNT, demo_uscc, host_deputy, host_manager, sme_org

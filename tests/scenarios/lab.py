@@ -6,6 +6,7 @@ Nothing is pretended but time: the clock stands still until the story moves it.
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from api.work import Work, system_actor
 from api.worker import Worker
 from edge_agents.agent import Agent
 from edge_agents.detector import DetectorProfile
+from edge_agents.drivers.cards import CardReader
 from edge_agents.drivers.trace import TraceDriver
 from edge_agents.watch import Watched
 from gateway.bridge import Gateway
@@ -95,8 +97,17 @@ class Lab:
         """Time passes, and nothing else happens."""
         self.clock.advance(to_ms(moment) - self.clock.now_ms())
 
-    def play(self, curve: Path, lasts: timedelta) -> None:
-        """Put an agent beside the instrument, let it read a power curve to its end, and bring all of it home."""
+    def play(
+        self,
+        curve: Path,
+        lasts: timedelta,
+        readers: Sequence[CardReader] = (),
+        meanwhile: Callable[[Agent, int], None] = lambda agent, minute: None,
+    ) -> None:
+        """Put an agent beside the instrument, let it read a power curve to its end, and bring all of it home.
+
+        `meanwhile` is told each minute that begins, before the agent takes its step.
+        """
         driver = TraceDriver.from_csv(curve, self.clock, start_ms=self.clock.now_ms())
         agent = Agent(
             AGENT,
@@ -104,11 +115,15 @@ class Lab:
             self.clock,
             BrokerAddress.parse(self.broker.url_for(AGENT)),
             self._folder / "spool",
+            readers=readers,
         )
         agent.start()
-        end_ms = self.clock.now_ms() + lasts // timedelta(milliseconds=1)
+        agent.step()
+        begun_ms = self.clock.now_ms()
+        end_ms = begun_ms + lasts // timedelta(milliseconds=1)
         while self.clock.now_ms() < end_ms:
             self.clock.advance(60_000)
+            meanwhile(agent, (self.clock.now_ms() - begun_ms) // 60_000)
             agent.step()
         assert agent.stop(drain_timeout_s=30), "the agent could not deliver what it recorded"
         told = agent.truth()

@@ -78,15 +78,20 @@ def live_the_day(lab: Lab, tmp_path) -> dict[str, str]:
     )
     assert firm.sees(f"/bookings/{booking['booking_id']}")["state"] == "closed"
 
-    # The county rewards ten per cent of it: one officer prepares, another locks.
+    # The county rewards ten per cent of it: one officer prepares and announces, another signs, a week passes.
     officer, second, finance = lab.someone("officer-1"), lab.someone("officer-2"), lab.someone("finance-1")
     missing = finance.asks("/reward-exports/FLAT10/2026.csv")
     assert (missing.status_code, missing.json()["code"]) == (404, "no_run")
     run = officer.does("/reward-runs", policy_id="FLAT10", period="2026")
     assert run["payable_fen"] == 6_000
-    lock, read = f"/reward-runs/{run['run_id']}/lock", run["result_sha256"]
-    assert officer.tries(lock, result_sha256=read).json()["code"] == "same_person"
-    second.does(lock, result_sha256=read)
+    path, read = f"/reward-runs/{run['run_id']}", run["result_sha256"]
+    assert officer.tries(f"{path}/check", result_sha256=read).json()["code"] == "same_person"
+    second.does(f"{path}/check", result_sha256=read)
+    officer.does(f"{path}/notice")
+    assert second.tries(f"{path}/approval", result_sha256=read).json()["code"] == "notice_not_over"
+    lab.wait_until(lab.now + timedelta(days=8))
+    second.does(f"{path}/approval", result_sha256=read)
+    second.does(f"{path}/lock", result_sha256=read)
     exported = finance.asks(f"/reward-runs/{run['run_id']}/export.csv")
     assert exported.status_code == 200
     file = tmp_path / "reward.csv"

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, Table, delete, func, insert, inspect, select, text, update
 
 from store.database import Database
-from store.errors import AppendOnly, CalendarOverlap, TryAgain
+from store.errors import AppendOnly, CalendarOverlap, OutOfOrder, TryAgain
 from store.tables import metadata
 from store.tables.calendar import CalendarRow
 
@@ -45,6 +45,22 @@ ALWAYS = (
     "correction",
     "correction_decision",
     "dispute_end",
+    "reward_step",
+    "reward_objection_answer",
+    "assessment_proposal",
+    "assessment_decision",
+    "reward_mark",
+    "reward_mark_decision",
+    "affiliation_claim",
+    "affiliation_decision",
+    "booking_item",
+    "qualification_event",
+    "strike",
+    "strike_lift",
+    "wrong_code",
+    "access_card",
+    "card_revocation",
+    "card_reading",
 )
 
 
@@ -94,16 +110,17 @@ def _harmless(table: Table) -> dict[str, Any]:
     return {column.name: column}
 
 
-@pytest.mark.parametrize("name", ALWAYS)
-def test_what_was_recorded_is_neither_edited_nor_deleted(database: Database, name: str) -> None:
-    table = metadata.tables[name]
-    _insert(database, table)
-    with pytest.raises(AppendOnly, match=name), database.write() as session:
-        session.execute(update(table).values(_harmless(table)))
-    with pytest.raises(AppendOnly, match=name), database.write() as session:
-        session.execute(delete(table))
-    with database.read() as session:
-        assert session.scalar(select(func.count()).select_from(table)) == 1
+def test_what_was_recorded_is_neither_edited_nor_deleted(database: Database) -> None:
+    """All tables in one database: another one for each takes its time."""
+    for name in ALWAYS:
+        table = metadata.tables[name]
+        _insert(database, table)
+        with pytest.raises(AppendOnly, match=name), database.write() as session:
+            session.execute(update(table).values(_harmless(table)))
+        with pytest.raises(AppendOnly, match=name), database.write() as session:
+            session.execute(delete(table))
+        with database.read() as session:
+            assert session.scalar(select(func.count()).select_from(table)) == 1, name
 
 
 def test_a_record_is_never_edited_and_only_a_tick_may_go(database: Database) -> None:
@@ -155,8 +172,12 @@ def test_a_reward_run_is_closed_once_and_its_result_never_changes(database: Data
     with pytest.raises(AppendOnly, match="reward_run"), database.write() as session:
         session.execute(update(table).values(result_sha256="other"))
     _insert(database, metadata.tables["person"], person_id="p-2")
+    locked = {"state": "locked", "closed_by": "p-2", "closed_at": NINE}
+    with pytest.raises(OutOfOrder, match="reward_run"), database.write() as session:
+        session.execute(update(table).values(locked))
+    _insert(database, metadata.tables["reward_step"], action="lock", to_stage="locked", done_by="p-2")
     with database.write() as session:
-        session.execute(update(table).values(state="locked", closed_by="p-2", closed_at=NINE))
+        session.execute(update(table).values(locked))
     with pytest.raises(AppendOnly, match="reward_run"), database.write() as session:
         session.execute(update(table).values(state="prepared"))
     with pytest.raises(AppendOnly, match="reward_run"), database.write() as session:
@@ -172,7 +193,10 @@ def test_the_list_of_guarded_tables_is_complete(database: Database) -> None:
     with database.read() as session:
         guarded = set(session.execute(text(query)).scalars())
     conditional = {"usage_record", "statement", "statement_line", "reward_run"}
-    assert guarded - {"calendar_row"} == set(ALWAYS) | conditional
+    conditional |= {"reward_objection", "reward_payment"}  # tried in tests/api/rewards/test_steps.py
+    # Their triggers number changes for the catalogue's index: tests/api/registry.
+    counted = {"host", "lab", "instrument", "org", "special_day", "test_item"}
+    assert guarded - {"calendar_row"} - counted == set(ALWAYS) | conditional
 
 
 TABLE = metadata.tables["calendar_row"]

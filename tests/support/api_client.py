@@ -16,9 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from api.app import create_app
+from api.app import create_app, open_limiter
 from api.deps import Parts
-from api.limiting import Limiter
 from api.security import new_token, token_hash
 from api.settings import Settings
 from store.database import Database
@@ -29,7 +28,7 @@ from store.tables.registry import Org
 from store.upsert import insert_if_absent
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
-from wire.clock import Clock
+from wire.clock import Clock, SystemClock
 
 TEST_ORG = "org-test"
 
@@ -41,11 +40,14 @@ def open_test_series(folder: Path) -> SeriesStore:
 
 
 def test_parts(database: Database, series: SeriesStore, clock: Clock, **settings: Any) -> Parts:
-    """The parts of an API over a test's database; limits are out of the way unless a test sets them."""
-    wide = {"login_limit": "10000/minute", "write_limit": "10000/minute"}
+    """The parts of an API over a test's database; limits are out of the way unless a test sets them.
+
+    A `real_clock` among them judges tokens and limits instead of the machine's.
+    """
+    real = settings.pop("real_clock", None) or SystemClock()
+    wide = dict.fromkeys(("login_limit", "registration_limit", "write_limit"), "10000/minute")
     chosen = Settings(**(wide | settings))
-    limiter = Limiter(login=chosen.login_limit, lockout=chosen.lockout_limit, write=chosen.write_limit)
-    return Parts(chosen, database, series, clock, limiter)
+    return Parts(chosen, database, series, clock, open_limiter(chosen, database, real), real)
 
 
 test_parts.__test__ = False  # type: ignore[attr-defined]
@@ -61,23 +63,10 @@ class ApiClient:
         self, *roles: Role, org_id: str = TEST_ORG, host_id: str = "", scopes: str = "read write", login: str = ""
     ) -> "ApiClient":
         """A client that acts as a new person of `org_id` with these roles (a lab manager's are bound to `host_id`)."""
-        person_id, token = f"p-{uuid4().hex[:12]}", new_token()
+        person_id = f"p-{uuid4().hex[:12]}"
         with self.parts.database.write() as session:
             add_person(session, self.parts, person_id, org_id, login or person_id, roles, host_id)
-            session.add(
-                AccessToken(
-                    token_id=f"t-{person_id}",
-                    token_sha256=token_hash(token),
-                    kind="bearer",
-                    name="test",
-                    person_id=person_id,
-                    scopes=scopes,
-                    created_at=self.parts.real_now(),
-                    expires_at=self.parts.real_now() + timedelta(hours=1),
-                    revoked_at=None,
-                )
-            )
-        return ApiClient(self.parts, self.http, token, person_id)
+        return client_as(self, person_id, scopes)
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request below /api/v1 (or to an absolute path given with a leading `//`)."""
@@ -98,6 +87,26 @@ class ApiClient:
     def edit(self, method: str, path: str, version: int, json: Any = None, **options: Any) -> httpx.Response:
         """PATCH, PUT or DELETE with the row version that was read."""
         return self.request(method, path, json=json, headers={"If-Match": f'"{version}"'}, **options)
+
+
+def client_as(client: ApiClient, person_id: str, scopes: str = "read write") -> ApiClient:
+    """A client that acts as somebody who is in the database already; once for each person."""
+    token = new_token()
+    with client.parts.database.write() as session:
+        session.add(
+            AccessToken(
+                token_id=f"t-{person_id}",
+                token_sha256=token_hash(token),
+                kind="bearer",
+                name="test",
+                person_id=person_id,
+                scopes=scopes,
+                created_at=client.parts.real_now(),
+                expires_at=client.parts.real_now() + timedelta(hours=1),
+                revoked_at=None,
+            )
+        )
+    return ApiClient(client.parts, client.http, token, person_id)
 
 
 def add_person(

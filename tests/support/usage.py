@@ -1,6 +1,7 @@
 """Builders for usage: a registry of a few instruments, and streams of records as an agent would write them."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -139,6 +140,30 @@ class StreamWriter:
         """Nobody knows what the instrument did."""
         ms = round(seconds * 1000)
         return self._write(RecordKind.GAP, PowerState.UNKNOWN, ms, self.session, flags=("gap",), **fields)
+
+    def card(
+        self, card: str | None, said: str, at_ms: int, quality: ClockQuality = ClockQuality.NTP, **fields: Any
+    ) -> UsageRecord:
+        """A card was held to the reader: a fact of its own, with no odometer."""
+        self.seq += 1
+        given: dict[str, Any] = {
+            "stream": self.stream,
+            "seq": self.seq,
+            "boot": self.boot,
+            "kind": RecordKind.CHECKIN,
+            "inst": self.instrument,
+            "from_ms": self.mono_ms,
+            "to_ms": self.mono_ms,
+            "state": PowerState.UNKNOWN,
+            "odo": Odometer(),
+            "ts": timestamp(at_ms),
+            "ts_q": quality,
+            "reason": said,
+            "user_hint": card,
+        }
+        record = UsageRecord(**(given | fields))
+        self.records.append(record)
+        return record
 
     def run(self, minutes: float, standby_s: float = 60) -> str:
         """One whole run with a tick a minute; return its session id."""

@@ -58,6 +58,13 @@ def test_a_misspelt_field_is_refused_and_not_ignored(sqlite_client: ApiClient) -
     assert _problem(answer, 422, "invalid_request")["facts"]["fields"][0]["field"] == "body.remember"
 
 
+def test_a_nul_character_is_refused_wherever_it_stands(client: ApiClient) -> None:
+    _problem(client.get("/instruments?host=%00"), 422, "nul_in_address")
+    _problem(client.get("/instruments/x%00y"), 422, "nul_in_address")
+    _problem(client.post("/sessions", {"login": "a\0b", "password": "secret enough"}), 422, "invalid_request")
+    _problem(client.post("/password-resets", {"login": "\0"}), 422, "invalid_request")
+
+
 def test_a_broken_cursor_and_too_large_a_page_are_refused(sqlite_client: ApiClient) -> None:
     for cursor in ("!!!", "e30", "WzEsMl0", "W251bGxd", "x" * 999):
         _problem(sqlite_client.get("/instruments", params={"cursor": cursor}), 422, "bad_cursor")
