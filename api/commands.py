@@ -18,7 +18,6 @@ from prometheus_client import generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.accounts.commands import app as accounts
-from api.app import close_parts, create_app, open_parts
 from api.bundle.commands import bundle_command
 from api.charging.commands import close_month, explain
 from api.charging.tariff_commands import tariff_diff
@@ -30,6 +29,7 @@ from api.errors import Refused
 from api.exports.commands import app as export
 from api.health import why_not_ready
 from api.notices.running import postman_at_work
+from api.parts import close_parts, open_parts
 from api.registry.commands import agents
 from api.registry.transfer_commands import registry
 from api.rewards.commands import app as rewards
@@ -104,6 +104,9 @@ def serve(
 
     Example: openlab serve --port 8000
     """
+    # Only here: all routes and their shapes take a second to build, and no other command asks for one.
+    from api.app import create_app
+
     _log_json()
     settings = load_settings(host=host, port=port, data_dir=data_dir)
     with usable():

@@ -56,3 +56,12 @@ def sqlite_database(database_servers: DatabaseServers) -> Iterator[Database]:
     """A fresh, migrated SQLite database, for what does not depend on the engine."""
     with database_servers.fresh_url("sqlite") as url, opened(url) as fresh:
         yield fresh
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `slow_on_postgresql` runs on SQLite in the suite, and on PostgreSQL with the slow tests."""
+    for item in items:
+        given = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        if "postgresql" in given and item.get_closest_marker("slow_on_postgresql"):
+            item.add_marker(pytest.mark.slow)

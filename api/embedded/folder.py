@@ -14,6 +14,9 @@ from wire.clock import ClockSetting
 from wire.ids import new_ulid
 
 RESERVED_REAL_S = 6.0
+GATEWAY_NAME = "gateway-1"
+# How the supervisor tells the server process where the broker is; no file, for it holds a password.
+BROKER_URL_VARIABLE = "OPENLAB_DEMO_BROKER_URL"
 
 
 class FolderUnusable(Exception):

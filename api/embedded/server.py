@@ -12,19 +12,17 @@ from pathlib import Path
 import structlog
 import uvicorn
 
-from api.app import close_parts, create_app, open_parts
+from api.app import create_app
 from api.chores import chores_of
-from api.embedded.folder import DemoFolder
+from api.embedded.folder import BROKER_URL_VARIABLE, GATEWAY_NAME, DemoFolder
 from api.notices.running import postman_at_work
+from api.parts import close_parts, open_parts
 from api.settings import load_settings
 from api.worker import Worker
 from gateway.bridge import Gateway
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from wire.client import BrokerAddress
-
-GATEWAY_NAME = "gateway-1"
-BROKER_URL_VARIABLE = "OPENLAB_DEMO_BROKER_URL"
 
 
 def main() -> None:

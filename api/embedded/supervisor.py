@@ -22,11 +22,10 @@ from sqlalchemy import select
 from api.embedded.broker import EmbeddedBroker
 from api.embedded.children import Child, ChildDied, interrupts_held_back
 from api.embedded.fleet_files import write_fleet
-from api.embedded.folder import DemoFolder, DemoState, DemoTime, FolderUnusable
+from api.embedded.folder import BROKER_URL_VARIABLE, GATEWAY_NAME, DemoFolder, DemoState, DemoTime, FolderUnusable
 from api.embedded.history import first_day, prepare
 from api.embedded.plans import PlanWriter, planned_runs
 from api.embedded.reconcile import Reconciliation, load_truths, reconcile
-from api.embedded.server import BROKER_URL_VARIABLE, GATEWAY_NAME
 from api.embedded.status import Status, glance
 from api.embedded.visitors import Visitors
 from store.database import Database, open_database

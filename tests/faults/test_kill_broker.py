@@ -28,13 +28,20 @@ class ForgetfulNats(NatsBroker):
         shutil.rmtree(self.folder / "store")
 
 
-KINDS: list[Callable[[Path], AnyBroker]] = [NatsBroker, ForgetfulNats, MosquittoBroker, ForgetfulMosquitto]
+Kind = Callable[[Path], AnyBroker]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_a_broker_that_is_killed_costs_no_second(
-    make_site: MakeSite, tmp_path: Path, kind: Callable[[Path], AnyBroker]
-) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(NatsBroker, marks=pytest.mark.slow),
+        ForgetfulNats,
+        MosquittoBroker,
+        pytest.param(ForgetfulMosquitto, marks=pytest.mark.slow),
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_a_broker_that_is_killed_costs_no_second(make_site: MakeSite, tmp_path: Path, kind: Kind) -> None:
     broker = kind(tmp_path / "broker")
     broker.start()
     try:

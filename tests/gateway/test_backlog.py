@@ -1,6 +1,7 @@
 """A gateway that was away finds a backlog, and a database that does not take it: what it holds is bounded by the
 broker's window, nothing is acknowledged, nothing is lost."""
 
+import pytest
 from sqlalchemy import text
 
 from store.ledger import check_usage_chain, stream_marks
@@ -12,6 +13,8 @@ from wire.broker_access import MAX_UNACKNOWLEDGED
 from wire.client import Publication
 from wire.messages import PowerState, encode
 from wire.topics import Channel, up
+
+pytestmark = pytest.mark.slow_on_postgresql
 
 BACKLOG = 2_500
 

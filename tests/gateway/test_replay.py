@@ -31,6 +31,8 @@ from wire.ids import new_ulid
 from wire.messages import RecordKind, UsageRecord, decode, encode, timestamp
 from wire.topics import Channel, all_down, down, server_state, up
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 KEY = ("a-xc-h01-01", "stream")
 
 

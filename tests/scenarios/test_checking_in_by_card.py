@@ -8,6 +8,7 @@ import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import update
 
 from edge_agents.agent import Agent
@@ -17,6 +18,8 @@ from store.tables.registry import Instrument
 from tests.scenarios.lab import INSTRUMENT, Lab, publish_price
 from tests.support import traces
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.slow_on_postgresql
 
 EIGHT_45 = datetime(2026, 3, 3, 8, 45, tzinfo=SHANGHAI)
 KEY, NUMBER = b"a key that the county keeps", "0012345678"

@@ -14,6 +14,8 @@ from tests.support.waiting import wait_until
 from wire.client import BrokerAddress, BrokerRefused, MqttClient
 from wire.topics import Channel, up
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 
 def test_each_door_refuses_with_a_code_and_a_sentence_and_keeps_what_came(lab: Lab):
     publish_price(lab)

@@ -188,7 +188,8 @@ def main() -> None:
     """Serve on the socket whose number is the first argument, until terminated."""
     import uvicorn
 
-    from api.app import close_parts, create_app, open_parts
+    from api.app import create_app
+    from api.parts import close_parts, open_parts
     from api.settings import load_settings
 
     parts = open_parts(load_settings())

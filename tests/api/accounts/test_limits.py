@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import event, func, select
 
-from api.app import open_limiter
 from api.errors import Refused
 from api.limiting import Limiter
+from api.parts import open_limiter
 from api.settings import Settings
 from store.database import Database
 from store.tables.accounts import AttemptCount

@@ -17,6 +17,8 @@ from store.tables.audit import AuditEvent
 from store.tables.registry import Org
 from tests.support.api_client import TEST_ORG, ApiClient, in_process, test_parts
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 PASSWORD = "correct-horse-battery"
 
 

@@ -14,6 +14,8 @@ from tests.support.usage import StreamWriter
 from wire.clock import to_ms
 from wire.messages import PowerState
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 SLOT = {"slot_from": "2026-03-02T10:00:00+08:00", "slot_to": "2026-03-02T11:00:00+08:00"}
 WINDOW = {"from": "2026-03-02T00:00:00+08:00", "to": "2026-03-03T00:00:00+08:00"}
 

@@ -34,6 +34,8 @@ from tests.support.usage import StreamWriter
 from wire.clock import ManualClock, to_ms
 from wire.messages import PowerState
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 DAY = timedelta(days=1)
 TICK = timedelta(milliseconds=1)
 TERMS = TariffBody(

@@ -31,6 +31,8 @@ from tests.api.charging.building import (
 from tests.support.api_client import ApiClient, in_process, test_parts
 from wire.clock import ManualClock, to_ms
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 ITEMS = (ManualItem("filament", "钨灯丝", 2, 15_000), ManualItem("gas", "液氮", 1, 5_000))
 
 

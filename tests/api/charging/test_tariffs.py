@@ -30,6 +30,8 @@ from tests.api.charging.building import (
 from tests.support.usage import LONG_AGO
 from wire.clock import from_ms, to_ms
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 OTHER = "xc-h01-02"
 TICK = timedelta(milliseconds=1)
 DEARER = HOURLY_400.model_copy(update={"vat_rate_bp": 300})

@@ -20,6 +20,8 @@ from tests.support.usage import NINE, StreamWriter, add_registry
 from wire.messages import encode
 from wire.topics import Channel, up
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 
 @pytest.fixture
 def place(database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:

@@ -2,12 +2,15 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 
 from store.tables.registry import Certificate
 from store.tables.usage import AgentStatus, MeterPosition, UsageStream
 from tests.support.api_client import ApiClient
 from wire.ids import new_ulid
+
+pytestmark = pytest.mark.slow_on_postgresql
 
 
 def _ids(answer) -> list[str]:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import func, select
 
 from api.accounts.uscc import is_valid
@@ -16,6 +17,8 @@ from store.tables.registry import Agent, Certificate, Host, Instrument, Lab, Met
 from tests.support.api_client import ApiClient
 from wire.clock import from_ms, to_ms
 from wire.ids import is_wire_id
+
+pytestmark = pytest.mark.slow_on_postgresql
 
 COUNTED = (Org, Host, Lab, Instrument, TestItem, Certificate, Agent, Metering, Person, RoleGrant, AuditEvent)
 

@@ -240,6 +240,7 @@ TAMPERINGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("tampering", TAMPERINGS, ids=lambda one: one.__name__.strip("_"))
 def test_one_changed_row_is_named(
     county: RewardCounty, tampering: Callable[[RewardCounty], tuple[str, dict[str, object], str, str]]
@@ -252,6 +253,7 @@ def test_one_changed_row_is_named(
     assert named, found
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("tampering", [_line, _header, _evidence, _tariff], ids=lambda one: one.__name__.strip("_"))
 def test_the_charges_of_the_month_show_it_and_those_of_another_do_not(county: RewardCounty, tampering) -> None:
     live(county)
