@@ -4,7 +4,7 @@ Written by charging in the transaction that posts the charge; an open or confirm
 reward, whatever else holds. Never edited: a decision is a row of its own, made once.
 """
 
-from sqlalchemy import ColumnElement, literal, select
+from sqlalchemy import ColumnElement, Select, literal, select
 from sqlalchemy.orm import Session
 
 from api.charging.access import visible_to
@@ -21,13 +21,12 @@ __all__ = [
     "COVERAGE_BELOW_95",
     "FEE_WITHOUT_SESSION",
     "anomalies_of",
+    "anomalies_seen",
     "decide_anomaly",
     "decision_on",
     "find_anomaly",
     "find_visible",
-    "is_open",
     "raise_anomaly",
-    "visible",
 ]
 
 RULE_VERSION = "1"
@@ -113,7 +112,7 @@ def find_anomaly(session: Session, anomaly_id: str) -> Anomaly:
 def find_visible(work: Work, anomaly_id: str) -> Anomaly:
     """Return an anomaly that the actor may see. Refused 404, for another host's too."""
     found = work.session.scalars(
-        select(Anomaly).where(Anomaly.anomaly_id == anomaly_id, visible(work.actor))
+        select(Anomaly).where(Anomaly.anomaly_id == anomaly_id, _visible(work.actor))
     ).one_or_none()
     if found is None:
         raise not_found("异常", "anomaly", anomaly_id)
@@ -125,14 +124,22 @@ def decision_on(session: Session, anomaly_id: str) -> AnomalyDecision | None:
     return session.get(AnomalyDecision, anomaly_id)
 
 
-def visible(actor: Actor) -> ColumnElement[bool]:
-    """Return the SQL of "the actor may see it": the managers of its host, and the county."""
+def anomalies_seen(actor: Actor, host_id: str | None, rule: str | None, open_only: bool) -> Select[Anomaly]:
+    """Return the selection of anomalies the actor may see; `open_only`: those that nobody decided."""
+    seen = select(Anomaly).where(_visible(actor))
+    if host_id is not None:
+        seen = seen.where(Anomaly.host_id == host_id)
+    if rule is not None:
+        seen = seen.where(Anomaly.rule == rule)
+    if open_only:
+        decided = select(AnomalyDecision.anomaly_id).where(AnomalyDecision.anomaly_id == Anomaly.anomaly_id)
+        seen = seen.where(~decided.exists())
+    return seen
+
+
+def _visible(actor: Actor) -> ColumnElement[bool]:
+    """The managers of its host and the county; no payer."""
     return visible_to(actor, Anomaly.host_id.expression, literal(None))
-
-
-def is_open() -> ColumnElement[bool]:
-    """Return the SQL of "nobody decided it yet"."""
-    return ~select(AnomalyDecision.anomaly_id).where(AnomalyDecision.anomaly_id == Anomaly.anomaly_id).exists()
 
 
 def anomalies_of(session: Session, subject_kind: str, subject_id: str) -> list[tuple[Anomaly, AnomalyDecision | None]]:

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy import select
 
 from api.charging import anomalies
 from api.charging import schemas as s
@@ -29,13 +28,7 @@ def list_anomalies(
     open_only: Annotated[bool, Query(description="Only those that nobody decided")] = False,
 ) -> Page[s.AnomalyAnswer]:
     """A lab manager sees the own host's, the county all. An open one keeps what it is about out of every reward."""
-    seen = select(Anomaly).where(anomalies.visible(work.actor))
-    if host_id is not None:
-        seen = seen.where(Anomaly.host_id == host_id)
-    if rule is not None:
-        seen = seen.where(Anomaly.rule == rule)
-    if open_only:
-        seen = seen.where(anomalies.is_open())
+    seen = anomalies.anomalies_seen(work.actor, host_id, rule, open_only)
     rows, cursor = paginate(work.session, seen, (Anomaly.found_at, Anomaly.anomaly_id), page, descending=True)
     items = [s.AnomalyAnswer.of(row, anomalies.decision_on(work.session, row.anomaly_id)) for row in rows]
     return Page[s.AnomalyAnswer](items=items, next_cursor=cursor)
