@@ -11,21 +11,20 @@ from pathlib import Path
 
 import structlog
 
+from edge_agents.dating import Dating
 from edge_agents.drivers.cards import CardReader
 from edge_agents.journal import Journal, SpoolBroken, SpoolLimits, is_passing
 from edge_agents.orders import Orders, Reach
 from edge_agents.outbox import Outbox, Row
-from edge_agents.presence import Cause, agent_state, birth
+from edge_agents.presence import Cause, agent_state, birth, told_of_lost
 from edge_agents.records import Detail, check_in, fact
 from edge_agents.sender import Greetings, Sender
 from edge_agents.session_state import Labels
-from edge_agents.spool_file import Lost
 from edge_agents.truth import AgentTruth, InstrumentTruth, StreamTruth
-from edge_agents.wall import wall_offset_ms, wall_quality
-from edge_agents.watch import SESSIONS, Watch, Watched, read_checkpoint, write_checkpoint
+from edge_agents.watch import Watch, Watched, read_checkpoint, write_checkpoint
 from wire.client import BrokerAddress
 from wire.clock import Clock
-from wire.messages import Birth, Live, RecordKind, Telemetry, UsageRecord, encode
+from wire.messages import Birth, ClockQuality, Live, RecordKind, Telemetry, UsageRecord, encode
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +65,7 @@ class Agent:
         self._clock = clock
         self._address = address
         self._limits = limits or SpoolLimits()
-        self._labels = Labels(clock.boot, wall_offset_ms(clock), wall_quality(clock))
+        self._dating = Dating(clock, {})
         self._live_at = -1e9
         self._broke_at = -1e9
         self._dropped_told = 0
@@ -87,6 +86,7 @@ class Agent:
         try:
             self._notice_clock()
             self._read_due()
+            self._tell_gap_lengths()
             self._take_cards()
             self._at("read")
             self._save()
@@ -102,6 +102,7 @@ class Agent:
         """Write down everything up to now that is decided: the last step before an orderly end."""
         self._notice_clock()
         self._read_due()
+        self._tell_gap_lengths()
         for watch in self._watches:
             for record in watch.settle(self._labels, self._journal.usage.stream, self._journal.next_seq):
                 self._journal.add(record)
@@ -176,21 +177,21 @@ class Agent:
         )
         journal.usage.replacement = self._replacement
         self._dropped_told = journal.usage.dropped
-        self._labels = Labels(self._clock.boot, wall_offset_ms(self._clock), wall_quality(self._clock))
         checkpoint = read_checkpoint(journal.usage.checkpoint)
+        self._dating = Dating(self._clock, checkpoint)
         self._dormant = dict(checkpoint.get("instruments", {}))
         self._watches = [Watch(watched) for watched in self.orders.desired.watched(self._watched)]
         for lost in (journal.usage.lost, journal.telemetry.lost):
-            if lost is not None:
-                self._tell_lost(lost)
-        self._tell_wall_change(checkpoint.get("wall_offset_ms"), checkpoint.get("boot"))
+            for reason, detail in () if lost is None else told_of_lost(lost):
+                self._tell(RecordKind.SPOOL_LOST, reason=reason, detail=detail)
+        self._tell_step(self._dating.stepped_from)
         now = self._clock.mono_ms()
         for watch in self._watches:
             saved = self._dormant.pop(watch.inst, None)
             for record in watch.begin(saved, self._labels, now, journal.usage.stream, journal.next_seq):
                 journal.add(record)
             if saved is not None and saved.get("profile") != watch.profile.sha256:
-                detail: Detail = {"inst": watch.inst, "profile": watch.profile.sha256, "before": saved.get("profile")}
+                detail = {"inst": watch.inst, "profile": watch.profile.sha256, "before": saved.get("profile")}
                 self._tell(RecordKind.CONFIG, reason="profile", detail=detail)
         self._save(force=True)
         self._sender = Sender(
@@ -203,6 +204,7 @@ class Agent:
                 birth=self._birth,
                 will=lambda: self._state(online=False, cause="lost"),
                 now_ms=self._clock.now_ms,
+                is_dated=lambda: self._labels.quality is not ClockQuality.UNSET,
             ),
         )
 
@@ -254,23 +256,36 @@ class Agent:
         self._journal.save(self._checkpoint, self._clock.now_ms(), force=force)
 
     def _checkpoint(self) -> str:
-        return write_checkpoint(self._labels, self._dormant, self._watches)
+        return write_checkpoint(self._dating.saved(), self._dormant, self._watches)
+
+    @property
+    def _labels(self) -> Labels:
+        return self._dating.labels
 
     def _notice_clock(self) -> None:
         before = self._labels
-        offset = wall_offset_ms(self._clock, before.wall_offset_ms)
-        if offset == before.wall_offset_ms:
-            return
-        self._labels = Labels(before.boot, offset, wall_quality(self._clock))
-        self._tell_wall_change(before.wall_offset_ms, before.boot)
+        if self._dating.look():
+            self._tell_step(before)
 
-    def _tell_wall_change(self, before_ms: int | None, boot: str | None) -> None:
-        """A wall clock that was set: labels of this boot before and after differ, durations do not."""
-        if before_ms is None or boot != self._labels.boot:
+    def _tell_step(self, before: Labels | None) -> None:
+        """A wall clock that was set, or that turns out to be right: labels of this boot before and after differ, or
+        are worth more; durations do not notice."""
+        if before is None:
             return
-        step = self._labels.wall_offset_ms - before_ms
+        now, step = self._labels, self._labels.wall_offset_ms - before.wall_offset_ms
+        became_sure = before.quality is ClockQuality.UNSET and now.quality is not ClockQuality.UNSET
         if abs(step) > CLOCK_STEP_MS:
+            boot_began = before.wall_offset_ms
+            self._journal.clock_was_set(step, boot_began, boot_began + self._clock.mono_ms())
+        if abs(step) > CLOCK_STEP_MS or became_sure:
             self._tell(RecordKind.CLOCK, reason="step", detail={"step_ms": step})
+
+    def _tell_gap_lengths(self) -> None:
+        """A hole between two boots is as long as the wall clock says, so a clock that was set says it anew."""
+        for watch in self._watches:
+            detail = watch.gap_length(self._labels)
+            if detail is not None:
+                self._tell(RecordKind.CLOCK, reason="gap_length", detail=detail)
 
     def _tell(self, kind: RecordKind, *, reason: str, detail: Detail, flags: tuple[str, ...] = ()) -> None:
         self._journal.add(self._fact(kind, self._journal.next_seq, reason, detail, flags))
@@ -280,24 +295,6 @@ class Agent:
     ) -> UsageRecord:
         stream, now = self._journal.usage.stream, self._clock.mono_ms()
         return fact(kind, stream, seq, self._labels, now, reason=reason, detail=detail, flags=flags)
-
-    def _tell_lost(self, lost: Lost) -> None:
-        detail: Detail = {
-            "kind": lost.kind.value,
-            "file": lost.file,
-            "found": lost.reason[:200],
-            "stream": lost.stream,
-            "last_seq": lost.last_seq,
-            "acknowledged": lost.upto,
-        }
-        self._tell(RecordKind.SPOOL_LOST, reason="damaged", detail=detail)
-        if lost.checkpoint is None:
-            return
-        for inst, saved in read_checkpoint(lost.checkpoint).get("instruments", {}).items():
-            known = SESSIONS.validate_python(saved["sessions"])
-            detail = {"inst": inst, "stream": lost.stream, "session": known.session}
-            detail |= {f"{state}_ms": ms for state, ms in known.odometer.model_dump().items()}
-            self._tell(RecordKind.SPOOL_LOST, reason="odometer", detail=detail)
 
     def _replacement(self, seq: int) -> Row:
         """A row that rotted away: its number must not stay empty, or everything behind it would wait."""
@@ -335,8 +332,9 @@ class Agent:
         return encode(self._birth_message())
 
     def _birth_message(self) -> Birth:
-        version = self.orders.desired.version
-        return birth(self.name, self._journal, self._watches, self._labels, self._clock.now_ms(), version)
+        version, with_reader = self.orders.desired.version, {reader.inst for reader in self._readers}
+        now_ms = self._clock.now_ms()
+        return birth(self.name, self._journal, self._watches, self._labels, now_ms, version, with_reader)
 
 
 def _stream_truth(outbox: Outbox) -> StreamTruth:

@@ -22,6 +22,7 @@ from edge_agents.drivers.base import BadDriverSetting, Driver, DriverContext, Qu
 from edge_agents.drivers.modbus import ModbusDriver
 from edge_agents.drivers.modbus_line import LineDown, NoAnswer
 from edge_agents.drivers.modbus_map import Commissioning
+from edge_agents.journal import SpoolLimits
 from edge_agents.settings import AgentSettings, BadConfig, InstrumentSettings
 from edge_agents.teaching import BILLABLE_PERIOD_MS
 from edge_agents.wall import wall_quality
@@ -257,16 +258,17 @@ def _disk(settings: AgentSettings) -> Iterator[Finding]:
             file.write(b"x" * 4096)
             file.flush()
             os.fsync(file.fileno())
-        free, used = shutil.disk_usage(folder).free, _size(settings.data_dir)
+        disk, used = shutil.disk_usage(folder), _size(settings.data_dir)
     except OSError as error:
         yield Finding("disk", Grade.WRONG, f"{folder} cannot be written: {error.strerror}")
         return
-    free_mb = free // 1_000_000
+    free, free_mb = disk.free, disk.free // 1_000_000
+    most = SpoolLimits(settings.max_spool_bytes, settings.usage_reserve_bytes).most_on(disk.total)
     if free + used < settings.usage_reserve_bytes:
         wanted = settings.usage_reserve_bytes // 1_000_000
         yield Finding("disk", Grade.WRONG, f"{folder}: {free_mb} MB free, less than the {wanted} MB that usage needs")
-    elif free + used < settings.max_spool_bytes:
-        wanted = settings.max_spool_bytes // 1_000_000
+    elif free + used < most:
+        wanted = most // 1_000_000
         yield Finding("disk", Grade.WARNING, f"{folder}: {free_mb} MB free, less than the {wanted} MB it may grow to")
     else:
         yield Finding("disk", Grade.OK, f"{folder} can be written, {free_mb} MB free")

@@ -44,7 +44,7 @@ def build_agent(settings: AgentSettings, clock: Clock, checkpoint: Callable[[str
             driver = build_driver(item.driver, DriverContext(item.id, clock, item.period_ms, item.params))
         except BadDriverSetting as error:
             raise BadConfig(f"agent {settings.agent}, instrument {item.id}: {error}") from None
-        watched.append(Watched(item.id, driver, item.detector_profile(), item.tick_ms))
+        watched.append(Watched(item.id, driver, item.detector_profile(), item.tick_ms, item.most_w()))
     limits, readers = SpoolLimits(settings.max_spool_bytes, settings.usage_reserve_bytes), readers_of(settings, clock)
     return Agent(settings.agent, watched, clock, address_of(settings), settings.data_dir, limits, checkpoint, readers)
 

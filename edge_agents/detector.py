@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from edge_agents.drivers.base import Quality, Reading
 from wire.messages import PowerState
 
+BILLABLE_PERIOD_MS = 10_000
+"""A meter that is read less often than this is good for a hint, not for an invoice."""
 _STANDBY_LEFT_AT = 0.8
 """Standby is left below this part of `standby_w`, so that a power that plays around it does not chatter."""
 

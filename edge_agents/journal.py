@@ -21,15 +21,21 @@ log = structlog.get_logger(__name__)
 
 CHECKPOINT_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 600.0
+DEFAULT_MAX_BYTES = 500 * 1024 * 1024
 _FULL_OR_AWAY = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY)
 
 
 @dataclass(frozen=True)
 class SpoolLimits:
-    """How much disk an agent may take. The reserve is room that only usage may use."""
+    """How much disk an agent may take. The reserve is room that only usage may use: of the disk, and (at most by half)
+    of what the agent may take. Without `max_bytes` that is 500 MB, or a fifth of a small disk."""
 
-    max_bytes: int = 500 * 1024 * 1024
+    max_bytes: int | None = None
     usage_reserve_bytes: int = 64 * 1024 * 1024
+
+    def most_on(self, disk_bytes: int) -> int:
+        """Return how much an agent may take of a disk of this size."""
+        return min(DEFAULT_MAX_BYTES, disk_bytes // 5) if self.max_bytes is None else self.max_bytes
 
 
 class SpoolBroken(Exception):
@@ -63,16 +69,18 @@ class Journal:
         self._agent = agent
         self._pruned = pruned
         self._limits = limits
+        folder.mkdir(parents=True, exist_ok=True)
+        self._max_bytes = limits.most_on(shutil.disk_usage(folder).total)
         self.usage = Outbox(
             folder / "usage.db",
             StreamKind.USAGE,
-            limit_bytes=limits.max_bytes,
+            limit_bytes=self._max_bytes,
             refuse=lambda checkpoint: distrusted or unreadable(checkpoint),
         )
         self.telemetry = Outbox(
             folder / "telemetry.db",
             StreamKind.TELEMETRY,
-            limit_bytes=limits.max_bytes,
+            limit_bytes=self._max_bytes,
             refuse=lambda checkpoint: distrusted,
         )
         self._usage_waiting: list[Row] = []
@@ -95,7 +103,7 @@ class Journal:
     def add_telemetry(self, make: Callable[[str, int], Telemetry]) -> None:
         """Take a batch of samples for the next transaction; `make` is told its stream and number."""
         if self._telemetry_has_no_room():
-            self.telemetry.dropped += 1
+            self._telemetry_dropped(1)
             return
         message = make(self.telemetry.stream, self.telemetry.next_seq + len(self._telemetry_waiting))
         self._telemetry_waiting.append(Row(message.seq, message.inst, encode(message)))
@@ -125,6 +133,11 @@ class Journal:
             self._tidied_at = real
             self._tidy(now_ms)
 
+    def clock_was_set(self, step_ms: int, from_ms: int, to_ms: int) -> None:
+        """Keep the time for replay over a step of the wall clock; `from_ms` to `to_ms`: this boot, by the old clock."""
+        for outbox in (self.usage, self.telemetry):
+            outbox.clock_was_set(step_ms, from_ms, to_ms)
+
     def close(self) -> None:
         """Close both spools in an orderly way."""
         self.usage.close()
@@ -138,16 +151,20 @@ class Journal:
     def _save_telemetry(self) -> None:
         if not self._telemetry_waiting:
             return
-        self.telemetry.limit_bytes = max(
-            0, self._limits.max_bytes - max(self._limits.usage_reserve_bytes, self.usage.size_bytes)
-        )
+        reserve = min(self._limits.usage_reserve_bytes, self._max_bytes // 2)
+        self.telemetry.limit_bytes = max(0, self._max_bytes - max(reserve, self.usage.size_bytes))
         try:
             self.telemetry.append(self._telemetry_waiting)
         except sqlite3.Error as error:
-            self.telemetry.dropped += len(self._telemetry_waiting)
+            self._telemetry_dropped(len(self._telemetry_waiting))
             self._failed(error)
         # Written, or dropped and counted: telemetry does not wait in memory for a disk.
         self._telemetry_waiting = []
+
+    def _telemetry_dropped(self, rows: int) -> None:
+        # State and birth say it to the county: they carry the count.
+        self.telemetry.dropped += rows
+        self.telemetry.position_changed = True
 
     def _tidy(self, now_ms: int) -> None:
         try:

@@ -13,6 +13,13 @@ from wire.messages import Ack, StreamKind, encode
 from wire.topics import Channel
 
 WINDOW = 100
+ASKED_WINDOW = 100
+"""Room of its own for what was asked for again: rows behind a hole stay in the air until it is filled, and must not
+keep from being sent what fills it."""
+WINDOW_BYTES = 80 * 1024
+"""What a link of 64 kbit/s carries in ten seconds, well within the patience below: a row that waits behind others is
+not lost. A hundred usage records fit."""
+SMALL_ROW_BYTES = 400
 RESEND_AFTER_S = 30.0
 RESEND_AT_MOST_EVERY_S = 300.0
 NOT_ACCEPTED_AFTER_S = 300.0
@@ -35,6 +42,8 @@ class _Flight:
     sent: float
     due: float
     tries: int
+    asked: bool = False
+    size: int = 0
 
 
 class Lane:
@@ -104,7 +113,7 @@ class Lane:
         return outcome
 
     def due(self, now: float) -> Iterator[Row]:
-        """Rows to send now: those to be repeated first, then new ones as far as the window allows."""
+        """Rows to send now: those to be repeated first, then those asked for, then new ones, each in its window."""
         for seq in sorted(seq for seq, flight in self.flights.items() if flight.due <= now):
             row = self.outbox.row(seq) or (self._stand_in(seq) if seq in self._gone else None)
             if row is None:
@@ -112,16 +121,22 @@ class Lane:
             else:
                 yield row
         yield from self._asked_for(now)
-        room = WINDOW - len(self.flights)
-        if room > 0 and self.cursor < self.outbox.last_seq:
-            for row in self.outbox.rows(self.cursor, room):
-                if self.outbox.is_acknowledged(row.seq):
-                    self.cursor = row.seq
-                else:
-                    yield row
+        in_air = [flight.size for flight in self.flights.values() if not flight.asked]
+        room, room_bytes = WINDOW - len(in_air), WINDOW_BYTES - sum(in_air)
+        if room <= 0 or room_bytes <= 0 or self.cursor >= self.outbox.last_seq:
+            return
+        for row in self.outbox.rows(self.cursor, min(room, 1 + room_bytes // SMALL_ROW_BYTES)):
+            if self.outbox.is_acknowledged(row.seq):
+                self.cursor = row.seq
+                continue
+            if room_bytes < len(row.payload) and room_bytes < WINDOW_BYTES:
+                return
+            room_bytes -= len(row.payload)
+            yield row
 
     def _asked_for(self, now: float) -> Iterator[Row]:
-        while self._asked and len(self.flights) < WINDOW:
+        room = ASKED_WINDOW - sum(flight.asked for flight in self.flights.values())
+        while self._asked and room > 0:
             seq, last = self._asked.popleft()
             if seq < last:
                 self._asked.appendleft((seq + 1, last))
@@ -130,18 +145,20 @@ class Lane:
                 row = self._stand_in(seq)
                 self._gone.add(seq)
             if row is not None and seq not in self.flights:
-                self.flights[seq] = _Flight(now, now, now, 0)
+                self.flights[seq] = _Flight(now, now, now, 0, asked=True)
+                room -= 1
                 yield row
 
     def _stand_in(self, seq: int) -> Row:
         record = not_kept_record(self.outbox.stream, seq)
         return Row(seq, record.inst, encode(record))
 
-    def sent(self, seq: int, now: float) -> None:
-        flight = self.flights.get(seq)
+    def sent(self, row: Row, now: float) -> None:
+        """Note that a row is on its way."""
+        flight = self.flights.get(row.seq)
         if flight is None:
-            self.flights[seq] = _Flight(now, now, now + RESEND_AFTER_S, 1)
-            self.cursor = max(self.cursor, seq)
+            self.flights[row.seq] = _Flight(now, now, now + RESEND_AFTER_S, 1, size=len(row.payload))
+            self.cursor = max(self.cursor, row.seq)
         else:
             flight.tries += 1
             flight.sent = now

@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import pairwise
 from statistics import median
 
-from edge_agents.detector import DetectorProfile
+from edge_agents.detector import BILLABLE_PERIOD_MS, DetectorProfile
 from edge_agents.power_curve import (
     LEVEL_WINDOW_MS,
     LONGEST_HELD_MS,
@@ -27,8 +27,6 @@ from edge_agents.power_curve import (
 )
 
 MARGIN = 1.5
-BILLABLE_PERIOD_MS = 10_000
-"""A meter that is read less often than this is good for a hint, not for an invoice."""
 DOWN_FLOOR_MS = 60_000
 UP_FLOOR_MS = 15_000
 

@@ -168,11 +168,19 @@ class Outbox:
         self.upto, self._committed_to, self._holes = upto, ack.upto, holes
         if rewound:
             self._marks = [mark for mark in self._marks if mark[0] <= upto]
-        elif not self._marks or now_ms - self._marks[-1][1] >= _MARK_EVERY_MS:
+        elif not self._marks or abs(now_ms - self._marks[-1][1]) >= _MARK_EVERY_MS:
             self._marks.append((upto, now_ms))
         if self.first_kept <= upto < self.last_seq:
             self._skip_what_is_gone()
         return AckOutcome.REWOUND if rewound else AckOutcome.TAKEN
+
+    def clock_was_set(self, step_ms: int, from_ms: int, to_ms: int) -> None:
+        """Date again, by a step of the wall clock, what was acknowledged in [from_ms, to_ms] of the clock before it.
+
+        Without this a clock that is set far on would end the time for replay of what came a moment ago. What was
+        acknowledged outside (before this boot, by a clock that was right) keeps its date.
+        """
+        self._marks = [(seq, at + step_ms if from_ms <= at <= to_ms else at) for seq, at in self._marks]
 
     def prune(self, now_ms: int) -> int:
         """Delete rows acknowledged longer ago than the replay time; return how many."""

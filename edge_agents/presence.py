@@ -1,12 +1,14 @@
-"""What an agent says of itself: its state (also its last will) and its birth. Reads, changes nothing."""
+"""What an agent says of itself: state (also its last will), birth, a spool that it lost. Reads, changes nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
 from typing import Literal
 
 from edge_agents.journal import Journal
+from edge_agents.records import Detail
 from edge_agents.session_state import Labels
-from edge_agents.watch import Watch
+from edge_agents.spool_file import Lost
+from edge_agents.watch import SESSIONS, Watch, read_checkpoint
 from wire.commands import Command, Config, Reply
 from wire.messages import AgentState, Birth, Live, StreamPosition, Telemetry, UsageRecord, timestamp
 
@@ -23,13 +25,23 @@ def agent_state(journal: Journal, labels: Labels, now_ms: int, *, online: bool, 
         clock=labels.quality,
         queued=journal.usage.unacknowledged + journal.telemetry.unacknowledged,
         dropped=journal.usage.dropped + journal.telemetry.dropped,
+        stream=journal.usage.stream,
     )
 
 
 def birth(
-    agent: str, journal: Journal, watches: Iterable[Watch], labels: Labels, now_ms: int, config_version: int = 0
+    agent: str,
+    journal: Journal,
+    watches: Iterable[Watch],
+    labels: Labels,
+    now_ms: int,
+    config_version: int = 0,
+    with_reader: Collection[str] = (),
 ) -> Birth:
-    """Return what speaks here, for which instruments, by which configuration, and where both streams stand."""
+    """Return what speaks here, for which instruments, by which configuration, and where both streams stand.
+
+    `with_reader` are the instruments beside which a card reader stands.
+    """
     watches = list(watches)
     positions = tuple(
         StreamPosition(stream=box.stream, kind=box.kind, first_kept=box.first_kept, last=box.last_seq)
@@ -46,4 +58,31 @@ def birth(
         profiles={watch.inst: watch.profile.sha256 for watch in watches},
         streams=positions,
         config_version=config_version,
+        capabilities={watch.inst: _capabilities(watch, watch.inst in with_reader) for watch in watches},
     )
+
+
+def _capabilities(watch: Watch, has_reader: bool) -> tuple[str, ...]:
+    return ("power", *(("energy",) if watch.tells_energy else ()), *(("checkin",) if has_reader else ()))
+
+
+def told_of_lost(lost: Lost) -> Iterator[tuple[str, Detail]]:
+    """Return what a new stream has to say of a spool that was set aside, as reason and detail: which stream ended
+    where, and where the odometers stood that could still be read."""
+    yield (
+        "damaged",
+        {
+            "kind": lost.kind.value,
+            "file": lost.file,
+            "found": lost.reason[:200],
+            "stream": lost.stream,
+            "last_seq": lost.last_seq,
+            "acknowledged": lost.upto,
+        },
+    )
+    if lost.checkpoint is None:
+        return
+    for inst, saved in read_checkpoint(lost.checkpoint).get("instruments", {}).items():
+        known = SESSIONS.validate_python(saved["sessions"])
+        detail: Detail = {"inst": inst, "stream": lost.stream, "session": known.session}
+        yield "odometer", detail | {f"{state}_ms": ms for state, ms in known.odometer.model_dump().items()}

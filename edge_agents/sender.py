@@ -25,7 +25,9 @@ from wire.topics import SERVER_STATES, Channel, all_down, down, up
 log = structlog.get_logger(__name__)
 
 MAX_ANSWERS_WAITING = 100
-__all__ = ["NOT_ACCEPTED_AFTER_S", "RESEND_AFTER_S", "Greetings", "Sender"]
+STATE_EVERY_S = 60.0
+"""How often state is said again: an agent that ends together with its broker leaves no last will behind."""
+__all__ = ["NOT_ACCEPTED_AFTER_S", "RESEND_AFTER_S", "STATE_EVERY_S", "Greetings", "Sender"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Greetings:
     birth: Callable[[], bytes]
     will: Callable[[], bytes]
     now_ms: Callable[[], int]
+    is_dated: Callable[[], bool] = lambda: True
+    """Whether the wall clock is set. Samples without a date are kept until it is, and until that is acknowledged."""
 
 
 class Sender:
@@ -65,6 +69,9 @@ class Sender:
         self._telemetry = Lane(telemetry, Channel.TELEMETRY)
         self._servers: dict[str, bool] = {}
         self._birth_due = False
+        self._state_at = -1e9
+        # The usage record that has to be acknowledged before samples are sent; None while the clock is not set.
+        self._dated_by: int | None = usage.last_seq
         self._refusal: str | None = None
         self.bad_deliveries = 0
         self._client = MqttClient(
@@ -107,7 +114,7 @@ class Sender:
             self._client.start()
         if not self._client.connected:
             self._tell_refusal()
-        elif self._greeted():
+        elif self._greeted(now):
             self._send_answers()
             if self.server_online:
                 self._send_due(now)
@@ -138,7 +145,8 @@ class Sender:
             self._answers.popleft()
 
     def _send_due(self, now: float) -> None:
-        if self._send(self._usage, now) and self._usage.cursor >= self._usage.outbox.last_seq:
+        usage_is_sent = self._send(self._usage, now) and self._usage.cursor >= self._usage.outbox.last_seq
+        if usage_is_sent and self._samples_have_dates():
             self._send(self._telemetry, now)
         for lane in (self._usage, self._telemetry):
             if (seq := lane.not_accepted(now)) is not None:
@@ -147,25 +155,43 @@ class Sender:
                     Trouble("not_accepted", {"stream": lane.outbox.stream, "kind": lane.outbox.kind.value, "seq": seq})
                 )
 
+    def _samples_have_dates(self) -> bool:
+        """The record that dates what was sampled before the clock was set is usage: it has to be committed first."""
+        if not self._greetings.is_dated():
+            self._dated_by = None
+            return False
+        if self._dated_by is None:
+            self._dated_by = self._usage.outbox.last_seq
+        return self._usage.outbox.upto >= self._dated_by
+
     def _send(self, lane: Lane, now: float) -> bool:
         for row in lane.due(now):
             if self._client.publish(Publication(up(self._agent, lane.channel, row.inst), row.payload)) is None:
                 return False
-            lane.sent(row.seq, now)
+            lane.sent(row, now)
         return True
 
-    def _greeted(self) -> bool:
+    def _greeted(self, now: float) -> bool:
         if self._usage.outbox.position_changed or self._telemetry.outbox.position_changed:
             self._birth_due = True
-        return not self._birth_due or self._greet()
+        if self._birth_due:
+            return self._greet(now)
+        if now - self._state_at >= STATE_EVERY_S:
+            self._say_state(now)
+        return True
 
-    def _greet(self) -> bool:
+    def _greet(self, now: float) -> bool:
         for outbox in (self._usage.outbox, self._telemetry.outbox):
             outbox.position_changed = False
         birth = Publication(up(self._agent, Channel.BIRTH), self._greetings.birth(), 1, True)
-        said = self._client.publish(self._state(self._greetings.state())) is not None
-        self._birth_due = not (said and self._client.publish(birth) is not None)
+        self._birth_due = not (self._say_state(now) and self._client.publish(birth) is not None)
         return not self._birth_due
+
+    def _say_state(self, now: float) -> bool:
+        if self._client.publish(self._state(self._greetings.state())) is None:
+            return False
+        self._state_at = now
+        return True
 
     def _state(self, payload: bytes) -> Publication:
         return Publication(up(self._agent, Channel.STATE), payload, 1, True)

@@ -9,16 +9,20 @@ from edge_agents.drivers.base import Quality, Reading
 from wire.messages import ClockQuality, Odometer, Power, PowerState
 
 MAX_WAITING_SAMPLES = 4_000
+BELIEVED_AHEAD_MS = 15 * 60_000
+"""Registers count in steps, with large transformers in large ones: this much time at full power is always believed."""
+_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True)
 class Meter:
-    """What stays the same while a meter speaks for an instrument."""
+    """What stays the same while a meter speaks for an instrument. `most_w`: more than this it cannot draw."""
 
     inst: str
     period_ms: int
     tick_ms: int = 60_000
     narrow: bool = False
+    most_w: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,31 @@ class Sum:
 
 
 @dataclass(frozen=True, slots=True)
+class BootGap:
+    """The hole before this boot, which only the wall clock measures: its length is `base_ms` + the clock's offset.
+
+    `told_ms` is the length that a reader of the stream was told last, None while nobody can know it.
+    """
+
+    seq: int
+    base_ms: int
+    recorded_ms: int
+    told_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionState:
     """All that is remembered of one instrument. `odo` includes time that no record has told yet.
 
     The record in the making is [from_ms, upto_ms) in `state`; `before` is the last state that was known.
     `recorded` is the odometer of the last record: what a reader of the stream knows.
     `hole_ms` is the length of the hole just left, `new_boot` that the agent waits for the first time of another boot.
+    `boot_gap` is kept until the clock is sure: then the length of the hole before this boot is known.
     """
 
     boot: str
     wall_offset_ms: int = 0
+    quality: ClockQuality = ClockQuality.RTC
     from_ms: int | None = None
     upto_ms: int | None = None
     state: PowerState | None = None
@@ -76,11 +95,14 @@ class SessionState:
     sum: Sum = field(default_factory=Sum)
     waiting: tuple[tuple[int, float], ...] = ()
     energy_wh: float | None = None
+    energy_ms: int | None = None
     energy_fell: bool = False
+    energy_jumped: bool = False
     went_stale: bool = False
     inferred: bool = False
     hole_ms: int = 0
     new_boot: bool = False
+    boot_gap: BootGap | None = None
 
     @property
     def odometer(self) -> Odometer:
@@ -102,14 +124,24 @@ def driven(odo: tuple[int, int, int, int], state: PowerState, ms: int) -> tuple[
     return off, standby, running, unknown
 
 
-def observe(state: SessionState, reading: Reading) -> SessionState:
-    """Remember a reading until the detector has settled its time."""
+def observe(state: SessionState, reading: Reading, most_w: float | None = None) -> SessionState:
+    """Remember a reading until the detector has settled its time. A register that goes on by more than `most_w`
+    allows is no energy: it is remembered that it jumped, and it counts on from there."""
     if reading.quality is not Quality.GOOD or reading.power_w is None:
         return state if state.went_stale else replace(state, went_stale=True)
-    energy, fell = state.energy_wh, state.energy_fell
-    if reading.energy_wh is not None:
-        # Registers lose up to a unit by rounding when a meter restarts; more than that is a reset.
-        fell = fell or (energy is not None and reading.energy_wh < energy - 1.0)
-        energy = reading.energy_wh
-    waiting = (*state.waiting, (reading.mono_ms, reading.power_w))
-    return replace(state, waiting=waiting[-MAX_WAITING_SAMPLES:], energy_wh=energy, energy_fell=fell)
+    state = replace(state, waiting=(*state.waiting, (reading.mono_ms, reading.power_w))[-MAX_WAITING_SAMPLES:])
+    new, old, at = reading.energy_wh, state.energy_wh, state.energy_ms
+    if new is None:
+        return state
+    # Registers lose up to a unit by rounding when a meter restarts; more than that is a reset.
+    fell = old is not None and new < old - 1.0
+    jumped = False
+    if most_w is not None and old is not None and at is not None:
+        jumped = new - old > most_w * (reading.mono_ms - at + BELIEVED_AHEAD_MS) / _HOUR_MS
+    return replace(
+        state,
+        energy_wh=new,
+        energy_ms=reading.mono_ms,
+        energy_fell=state.energy_fell or fell,
+        energy_jumped=state.energy_jumped or jumped,
+    )

@@ -14,24 +14,29 @@ number the next record will get, so that a record is final, its session id inclu
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
-from edge_agents.detector import Interval
-from edge_agents.session_state import Labels, Meter, SessionState, Sum, driven, odometer
+from edge_agents.detector import BILLABLE_PERIOD_MS, Interval
+from edge_agents.session_state import BootGap, Labels, Meter, SessionState, Sum, driven, odometer
 from wire.ids import session_id
 from wire.messages import ClockQuality, PowerState, RecordKind, UsageRecord, timestamp
 
 GAP_SLICE_MS = 15 * 60_000
 """Longer than any hole that a rule may bridge, so that such a hole is one record."""
 
+INDICATIVE = "indicative"
+LENGTH_UNKNOWN = "length_unknown"
+SAME_LENGTH_MS = 1_000
+
 
 class _Writer:
     """Collects the records of one step, numbering them as the spool will."""
 
-    def __init__(self, meter: Meter, stream: str, next_seq: int, quality: ClockQuality) -> None:
+    def __init__(self, meter: Meter, stream: str, next_seq: int) -> None:
         self.meter = meter
         self.stream = stream
         self.next_seq = next_seq
-        self.quality = quality
+        self.always = (INDICATIVE,) if meter.period_ms > BILLABLE_PERIOD_MS else ()
         self.records: list[UsageRecord] = []
 
     def write(
@@ -58,10 +63,10 @@ class _Writer:
             UsageRecord(
                 stream=self.stream, seq=self.next_seq, boot=s.boot, kind=kind, inst=self.meter.inst, session=session,
                 from_ms=start, to_ms=s.upto_ms, state=state, odo=odometer(s.odo),
-                ts=timestamp(s.upto_ms + s.wall_offset_ms), ts_q=self.quality,
+                ts=timestamp(s.upto_ms + s.wall_offset_ms), ts_q=s.quality,
                 power_w=total.power(), energy_wh=s.energy_wh,
-                energy_q="none" if s.energy_wh is None else "reset" if s.energy_fell else "ok",
-                samples=total.samples, missed=max(0, expected - total.samples), flags=flags,
+                energy_q=_energy_quality(s),
+                samples=total.samples, missed=max(0, expected - total.samples), flags=(*flags, *self.always),
                 reason=reason, edge_unc_ms=edge_unc_ms, detail=detail or {},
             )
         )  # fmt: skip
@@ -77,9 +82,9 @@ def advance(
     The first record gets `next_seq` of `stream`, the others follow. Raises ValueError for an interval that does
     not touch what was accounted for before (within one boot).
     """
-    writer = _Writer(meter, stream, next_seq, labels.quality)
-    if not state.new_boot and state.wall_offset_ms != labels.wall_offset_ms:
-        state = replace(state, wall_offset_ms=labels.wall_offset_ms)
+    writer = _Writer(meter, stream, next_seq)
+    if not state.new_boot and (state.wall_offset_ms, state.quality) != (labels.wall_offset_ms, labels.quality):
+        state = replace(state, wall_offset_ms=labels.wall_offset_ms, quality=labels.quality)
     for interval in intervals:
         state = _take(writer, labels, state, interval)
     return state, writer.records
@@ -89,7 +94,7 @@ def settle(
     meter: Meter, labels: Labels, state: SessionState, stream: str, next_seq: int
 ) -> tuple[SessionState, list[UsageRecord]]:
     """Write down what is accounted for and not recorded yet: the last word before the agent stops."""
-    writer = _Writer(meter, stream, next_seq, labels.quality)
+    writer = _Writer(meter, stream, next_seq)
     if state.state is not None and state.from_ms != state.upto_ms and not state.new_boot:
         state = _gap(writer, state, None) if state.state is PowerState.UNKNOWN else _tick(writer, state)
     return state, writer.records
@@ -105,17 +110,37 @@ def resumed(
     state = replace(state, inferred=True, waiting=())
     if state.boot == labels.boot or state.new_boot:
         return state, []
+    # The new boot's time cannot say what the register may have done since.
+    state = replace(state, energy_ms=None)
     if state.upto_ms is None:
-        return replace(state, boot=labels.boot, wall_offset_ms=labels.wall_offset_ms), []
+        return replace(state, boot=labels.boot, wall_offset_ms=labels.wall_offset_ms, quality=labels.quality), []
     state, records = settle(meter, labels, state, stream, next_seq)
     return replace(state, new_boot=True), records
+
+
+def gap_length(
+    inst: str, state: SessionState, labels: Labels
+) -> tuple[SessionState, dict[str, str | int | float | None] | None]:
+    """Return what has to be told of the length of the hole before this boot, now that labels are others; None where
+    nothing new is known. With a clock that is synchronised the length is final."""
+    gap = state.boot_gap
+    if gap is None or labels.quality is ClockQuality.UNSET or state.boot != labels.boot:
+        return state, None
+    length = gap.base_ms + labels.wall_offset_ms
+    if length < 0:
+        return state, None
+    is_final = labels.quality is ClockQuality.NTP
+    if gap.told_ms is not None and abs(length - gap.told_ms) <= SAME_LENGTH_MS:
+        return (replace(state, boot_gap=None) if is_final else state), None
+    state = replace(state, boot_gap=None if is_final else replace(gap, told_ms=length))
+    return state, {"inst": inst, "gap_seq": gap.seq, "length_ms": length, "recorded_ms": gap.recorded_ms}
 
 
 def _take(writer: _Writer, labels: Labels, s: SessionState, interval: Interval) -> SessionState:
     if s.new_boot:
         s = _across_boots(writer, labels, s, interval)
     if s.upto_ms is None:
-        s = replace(s, from_ms=interval.from_ms, upto_ms=interval.from_ms, wall_offset_ms=labels.wall_offset_ms)
+        s = replace(s, from_ms=interval.from_ms, upto_ms=interval.from_ms)
     if s.upto_ms != interval.from_ms:
         raise ValueError(f"interval starts at {interval.from_ms}, but time is accounted for up to {s.upto_ms}")
     if interval.state != s.state:
@@ -180,7 +205,13 @@ def _changed(writer: _Writer, s: SessionState, new: PowerState) -> SessionState:
 
 
 def _begun(s: SessionState) -> SessionState:
-    return replace(s, from_ms=s.upto_ms, sum=Sum(), energy_fell=False, recorded=s.odo)
+    return replace(s, from_ms=s.upto_ms, sum=Sum(), energy_fell=False, energy_jumped=False, recorded=s.odo)
+
+
+def _energy_quality(s: SessionState) -> Literal["ok", "reset", "jump", "none"]:
+    if s.energy_wh is None:
+        return "none"
+    return "jump" if s.energy_jumped else "reset" if s.energy_fell else "ok"
 
 
 def _tick(writer: _Writer, s: SessionState) -> SessionState:
@@ -203,14 +234,23 @@ def _word(state: PowerState | None) -> str | None:
 
 
 def _across_boots(writer: _Writer, labels: Labels, s: SessionState, first: Interval) -> SessionState:
-    """Write the hole between two boots, by wall clock, and move to the new boot's time line."""
+    """Write the hole between two boots, by wall clock, and move to the new boot's time line.
+
+    Where a clock is unset, or the new one lies behind the end of the old boot, nobody knows its length: it is flagged.
+    """
     assert s.upto_ms is not None
-    length = max(0, first.from_ms + labels.wall_offset_ms - (s.upto_ms + s.wall_offset_ms))
+    base = _since(s, first)
+    length = 0 if base is None else max(0, base + labels.wall_offset_ms)
+    unset = ClockQuality.UNSET in (labels.quality, s.quality)
+    known = base is not None and not unset and base + labels.wall_offset_ms >= 0
     end = s.upto_ms + length
-    s = replace(s, from_ms=s.upto_ms, upto_ms=end, odo=driven(s.odo, PowerState.UNKNOWN, length), inferred=True)
+    boot_gap = None if base is None else BootGap(writer.next_seq, base, length, length if known else None)
     # The end of the hole is an instant of the new boot: its label comes from the new boot's clock.
-    s = replace(s, wall_offset_ms=first.from_ms + labels.wall_offset_ms - end, sum=Sum())
-    flags = ("gap", "inferred")
+    s = replace(
+        s, from_ms=s.upto_ms, upto_ms=end, odo=driven(s.odo, PowerState.UNKNOWN, length), inferred=True, sum=Sum(),
+        wall_offset_ms=first.from_ms + labels.wall_offset_ms - end, quality=labels.quality, boot_gap=boot_gap,
+    )  # fmt: skip
+    flags = ("gap", "inferred", *(() if known else (LENGTH_UNKNOWN,)))
     detail: dict[str, str | int | float | None] = {
         "before": _word(s.before), "after": first.state.value, "by": "wall", "next_boot": labels.boot,
     }  # fmt: skip
@@ -219,3 +259,13 @@ def _across_boots(writer: _Writer, labels: Labels, s: SessionState, first: Inter
         _begun(s), boot=labels.boot, wall_offset_ms=labels.wall_offset_ms, from_ms=first.from_ms,
         upto_ms=first.from_ms, state=PowerState.UNKNOWN, hole_ms=length, new_boot=False,
     )  # fmt: skip
+
+
+def _since(s: SessionState, first: Interval) -> int | None:
+    """Return what, with the new clock's offset added, is the time since the old boot's last word; None where that has
+    no date at all. Of a boot whose clock was never set only its own length is known: the hole before it counts too."""
+    assert s.upto_ms is not None
+    if s.quality is not ClockQuality.UNSET:
+        return first.from_ms - (s.upto_ms + s.wall_offset_ms)
+    gap = s.boot_gap
+    return None if gap is None else first.from_ms - (s.upto_ms - gap.base_ms + gap.recorded_ms)

@@ -20,8 +20,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge_agents.detector import DetectorProfile, profile_from_catalogue
+from edge_agents.drivers import modbus
+from edge_agents.drivers.base import BadDriverSetting
+from edge_agents.drivers.modbus_line import LineAddress
 from wire.client import BrokerAddress
 from wire.ids import is_wire_id
+
+PEAK_FACTOR = 4.0
+"""Heaters and motors that start take more than the running power of the catalogue, but not this many times more."""
 
 
 class BadConfig(Exception):
@@ -39,6 +45,7 @@ def _broker(text: str) -> str:
     return text
 
 
+_Lines = dict[tuple[str, str, int], tuple[LineAddress, str]]
 WireId = Annotated[str, AfterValidator(_wire_id)]
 
 
@@ -73,13 +80,15 @@ class ProfileSettings(_Section):
 
 
 class InstrumentSettings(_Section):
-    """One instrument: its driver, the driver's own parameters, and either a profile or catalogue levels."""
+    """One instrument: its driver, the driver's own parameters, and either a profile or catalogue levels. `rated_w` is
+    the power on its name plate."""
 
     id: WireId
     driver: str
     params: dict[str, Any] = Field(default_factory=dict)
     period_ms: int = Field(1000, ge=50, le=300_000)
     tick_ms: int = Field(60_000, ge=1000, le=600_000)
+    rated_w: float | None = Field(None, gt=0)
     profile: ProfileSettings | None = None
     catalogue: CatalogueLevels | None = None
 
@@ -97,6 +106,12 @@ class InstrumentSettings(_Section):
         assert self.catalogue is not None
         return profile_from_catalogue(**self.catalogue.model_dump())
 
+    def most_w(self) -> float | None:
+        """Return what it can draw at most, watts: by its name plate, or by far what it takes when it runs, or None."""
+        if self.rated_w is not None or self.catalogue is None:
+            return self.rated_w
+        return PEAK_FACTOR * self.catalogue.running_w
+
 
 class ReaderSettings(_Section):
     """A card reader beside an instrument for which this agent speaks. `path` is the device it writes lines to."""
@@ -109,14 +124,15 @@ class ReaderSettings(_Section):
 
 
 class AgentSettings(_Section):
-    """One agent. The password is in `credential_file` (first line), or in the broker address."""
+    """One agent. The password is in `credential_file` (first line), or in the broker address. Without
+    `max_spool_bytes` the spools take up to 500 MB, or a fifth of a small disk."""
 
     agent: WireId
     broker: Annotated[str, AfterValidator(_broker)]
     credential_file: Path | None = None
     data_dir: Path
     clock_file: Path | None = None
-    max_spool_bytes: int = Field(500 * 1024 * 1024, ge=100_000)
+    max_spool_bytes: int | None = Field(None, ge=100_000)
     usage_reserve_bytes: int = Field(64 * 1024 * 1024, ge=0)
     instruments: tuple[InstrumentSettings, ...] = Field(min_length=1, max_length=64)
     readers: tuple[ReaderSettings, ...] = Field((), max_length=64)
@@ -145,18 +161,39 @@ def load_settings(path: Path) -> AgentSettings:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadConfig(f"{path}: {where + ': ' if where else ''}{first['msg']}") from None
+    _agree_on_lines(path, settings, {})
     return _absolute(settings, path.resolve().parent)
 
 
+def _agree_on_lines(file: Path, settings: AgentSettings, lines: _Lines) -> None:
+    """Note the meter lines of one agent in `lines`. Raises BadConfig where two meters want one line in two ways."""
+    for item in settings.instruments:
+        if item.driver != "modbus":
+            continue
+        try:
+            address = modbus.parsed(item.params).address()
+        except BadDriverSetting:
+            continue  # said by whoever builds the driver, with the name of the setting
+        first, who = lines.setdefault(address.place, (address, item.id))
+        if first.manners != address.manners:
+            raise BadConfig(
+                f"{file}: instrument {item.id}: {address} is the line of {who} too, with other settings; "
+                "baudrate, parity, stopbits, timeout_s and retries are the line's and must be the same"
+            )
+
+
 def load_folder(folder: Path) -> list[AgentSettings]:
-    """Read every `*.toml` and `*.json` of a folder. Raises BadConfig, also for one agent or data folder used twice."""
+    """Read every `*.toml` and `*.json` of a folder. Raises BadConfig, also for one agent or data folder used twice, or
+    for a meter line that two agents want in two ways."""
     files = sorted(p for p in folder.iterdir() if p.suffix in (".toml", ".json"))
     if not files:
         raise BadConfig(f"{folder}: holds no *.toml or *.json file of an agent")
     fleet: list[AgentSettings] = []
     seen: dict[object, Path] = {}
+    lines: _Lines = {}
     for file in files:
         settings = load_settings(file)
+        _agree_on_lines(file, settings, lines)
         for thing in (settings.agent, settings.data_dir):
             if thing in seen:
                 raise BadConfig(f"{file}: {thing} is already used by {seen[thing]}")

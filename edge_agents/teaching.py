@@ -10,8 +10,8 @@ and run that do not.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_agents.detector import DetectorProfile
-from edge_agents.lesson import BILLABLE_PERIOD_MS, CannotTeach, Label, LabelState, Lesson
+from edge_agents.detector import BILLABLE_PERIOD_MS, DetectorProfile
+from edge_agents.lesson import CannotTeach, Label, LabelState, Lesson
 from edge_agents.power_curve import Sample
 
 __all__ = ["BILLABLE_PERIOD_MS", "CannotTeach", "Label", "LabelState", "Teaching", "teach"]

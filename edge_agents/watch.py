@@ -9,8 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge_agents import detector, sessions
 from edge_agents.detector import DetectorProfile, DetectorState
-from edge_agents.drivers.base import Driver, Quality, Reading
-from edge_agents.records import Batch, Sample
+from edge_agents.drivers.base import Driver, Quality, Reading, credible
+from edge_agents.records import Batch, Detail, Sample
 from edge_agents.session_state import Labels, Meter, SessionState, observe
 from wire.messages import Live, UsageRecord, timestamp
 
@@ -21,12 +21,14 @@ CHECKPOINT_VERSION = 1
 
 @dataclass(frozen=True)
 class Watched:
-    """What is watched: an instrument, the driver of its meter, and the profile that reads its power."""
+    """What is watched: an instrument, the driver of its meter, and the profile that reads its power. `most_w` is what
+    the instrument can draw at most, where that is known: by it a register that jumps is told from energy."""
 
     inst: str
     driver: Driver
     profile: DetectorProfile
     tick_ms: int = 60_000
+    most_w: float | None = None
 
 
 class Watch:
@@ -41,7 +43,13 @@ class Watch:
         self.batch = Batch()
         self.detector = DetectorState()
         self.sessions = SessionState("")
-        self._meter = Meter(watched.inst, watched.driver.period_ms, watched.tick_ms, watched.profile.narrow)
+        period_ms, narrow = watched.driver.period_ms, watched.profile.narrow
+        self._meter = Meter(watched.inst, period_ms, watched.tick_ms, narrow, watched.most_w)
+
+    @property
+    def tells_energy(self) -> bool:
+        """Whether this meter has an energy register: its driver says so, or one was read."""
+        return self.sessions.energy_wh is not None or bool(getattr(self.driver, "tells_energy", False))
 
     def begin(
         self, saved: dict[str, Any] | None, labels: Labels, now_ms: int, stream: str, next_seq: int
@@ -52,7 +60,7 @@ class Watch:
         """
         self.due_ms = self.driver.next_due(now_ms - 1)
         if saved is None:
-            self.sessions = SessionState(labels.boot, labels.wall_offset_ms)
+            self.sessions = SessionState(labels.boot, labels.wall_offset_ms, labels.quality)
             return []
         state = DETECTOR.validate_python(saved["detector"])
         before = SESSIONS.validate_python(saved["sessions"])
@@ -62,10 +70,12 @@ class Watch:
         return records
 
     def use(self, profile: DetectorProfile) -> None:
-        """Read the power with another profile from the next reading on. What was not decided yet begins anew."""
+        """Read the power with another profile from the next reading on. Time that was not decided yet is unknown: the
+        new profile was not in force in it, and the old one had not made up its mind."""
         self.profile = profile
         self._meter = replace(self._meter, narrow=profile.narrow)
-        self.detector = replace(self.detector, run_since_ms=None, level_since_ms=None)
+        if self.detector.run_since_ms is not None or self.detector.level_since_ms is not None:
+            self.detector = detector.interrupted(self.detector)
 
     def saved(self) -> dict[str, Any]:
         """Return the checkpoint of this instrument."""
@@ -85,21 +95,29 @@ class Watch:
         """Step detector and sessions; return the records that are complete now."""
         if self.detector.seen_ms is not None and reading.mono_ms <= self.detector.seen_ms:
             return []
-        self.sessions = observe(self.sessions, reading)
-        self.detector, settled = detector.step(self.profile, self.detector, reading)
+        reading = credible(reading)
+        seen = observe(self.sessions, reading, self._meter.most_w)
+        moved, settled = detector.step(self.profile, self.detector, reading)
+        records: list[UsageRecord] = []
+        if settled:
+            seen, records = sessions.advance(self._meter, labels, seen, settled, stream, next_seq)
+        # All at once: a reading that failed half-way must not leave the two apart.
+        self.detector, self.sessions = moved, seen
         if reading.quality is Quality.GOOD and reading.power_w is not None:
             self.newest = Sample(reading.mono_ms, reading.power_w, reading.energy_wh, self.detector.shown)
         else:
             self.newest = None
-        if not settled:
-            return []
-        self.sessions, records = sessions.advance(self._meter, labels, self.sessions, settled, stream, next_seq)
         return records
 
     def settle(self, labels: Labels, stream: str, next_seq: int) -> list[UsageRecord]:
         """Return the record of what is settled and not recorded yet."""
         self.sessions, records = sessions.settle(self._meter, labels, self.sessions, stream, next_seq)
         return records
+
+    def gap_length(self, labels: Labels) -> Detail | None:
+        """Return what is known now, and was not told before, of the length of the hole before this boot."""
+        self.sessions, detail = sessions.gap_length(self.inst, self.sessions, labels)
+        return detail
 
     def live(self, labels: Labels, now_ms: int) -> Live:
         """Return what a wall display may show now."""
@@ -113,16 +131,10 @@ class Watch:
         )
 
 
-def write_checkpoint(labels: Labels, dormant: Mapping[str, Any], watches: Iterable[Watch]) -> str:
+def write_checkpoint(dating: Mapping[str, Any], dormant: Mapping[str, Any], watches: Iterable[Watch]) -> str:
     """Return the checkpoint of an agent. `dormant`: instruments it once watched, whose odometers are not forgotten."""
-    return json.dumps(
-        {
-            "v": CHECKPOINT_VERSION,
-            "boot": labels.boot,
-            "wall_offset_ms": labels.wall_offset_ms,
-            "instruments": dict(dormant) | {watch.inst: watch.saved() for watch in watches},
-        }
-    )
+    instruments = dict(dormant) | {watch.inst: watch.saved() for watch in watches}
+    return json.dumps({"v": CHECKPOINT_VERSION, **dating, "instruments": instruments})
 
 
 def unreadable(checkpoint: str | None) -> str | None:

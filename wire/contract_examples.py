@@ -29,7 +29,9 @@ _TS = "2026-11-21T01:02:03.004Z"
 _PROFILE = "5f8a1d4be0c9276f3a41d7c85e9b0263f18d4c7a92e60b35d8f1a7c4092be6d3"
 
 _MESSAGES: tuple[Message, ...] = (
-    AgentState(online=True, cause="running", boot=_BOOT, ts=_TS, clock=ClockQuality.NTP, queued=3, dropped=0),
+    AgentState(
+        online=True, cause="running", boot=_BOOT, ts=_TS, clock=ClockQuality.NTP, queued=3, dropped=0, stream=_USAGE
+    ),
     Birth(
         agent=_AGENT,
         boot=_BOOT,
@@ -44,6 +46,7 @@ _MESSAGES: tuple[Message, ...] = (
             StreamPosition(stream=_TELEMETRY, kind=StreamKind.TELEMETRY, first_kept=40, last=52),
         ),
         config_version=3,
+        capabilities={_INSTRUMENT: ("power", "energy")},
     ),
     UsageRecord(
         stream=_USAGE,

@@ -1,8 +1,9 @@
 """Message types: frozen, versioned by the `schema` field, one class a message. Docs: docs/messages.md.
 
 `encode` gives canonical bytes (sorted keys, no spaces, UTF-8), so a message that is sent again is the same
-message byte for byte; `decode` refuses what the contract does not allow. Fields are never added to a version:
-a new field is a new version, and a reader that does not know it parks the message instead of guessing.
+message byte for byte; `decode` refuses what the contract does not allow. A field is added to a version only with a
+default that means "not said", so that older agents stay understood (gateways are renewed before agents: one that does
+not know a field parks the message instead of guessing); anything else is a new version.
 """
 
 import json
@@ -99,6 +100,7 @@ InstrumentId = Annotated[str, AfterValidator(_instrument)]
 Timestamp = Annotated[str, AfterValidator(_timestamp)]
 Milliseconds = Annotated[int, Field(ge=0, le=2**53)]
 Sequence = Annotated[int, Field(ge=1, le=2**53)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Message(BaseModel):
@@ -160,9 +162,14 @@ class UsageRecord(Message):
     power_w: Power | None = None
     energy_wh: float | None = Field(None, allow_inf_nan=False)
     energy_q: Literal["ok", "reset", "jump", "none"] = "none"
-    samples: int = Field(0, ge=0)
-    missed: int = Field(0, ge=0)
-    flags: tuple[Annotated[str, Field(max_length=64)], ...] = Field((), max_length=16, strict=False)
+    samples: Count = 0
+    missed: Count = 0
+    flags: tuple[Annotated[str, Field(max_length=64)], ...] = Field(
+        (),
+        max_length=16,
+        strict=False,
+        description="gap, inferred, driver_stale, length_unknown, open_after_boot, narrow_contrast, indicative",
+    )
     reason: str | None = Field(None, max_length=64)
     user_hint: str | None = Field(None, max_length=128)
     edge_unc_ms: Milliseconds | None = None
@@ -189,7 +196,7 @@ class Telemetry(Message):
     t0_ms: Milliseconds
     ts: Timestamp
     ts_q: Annotated[ClockQuality, Field(strict=False)]
-    period_ms: Annotated[int, Field(ge=1)]
+    period_ms: Annotated[int, Field(ge=1, le=2**53)]
     dt_ms: tuple[Milliseconds, ...] = Field(min_length=1, max_length=MAX_TELEMETRY_SAMPLES, strict=False)
     power_w: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(strict=False)
     state: tuple[Annotated[PowerState, Field(strict=False)], ...] = Field(strict=False)
@@ -216,7 +223,10 @@ class StreamPosition(Message):
 
 
 class AgentState(Message):
-    """Retained: is the agent there? The last will has online=False and cause "lost"."""
+    """Retained, on every connect and each minute: is the agent there? The last will has online=False, cause "lost".
+
+    `stream` is its usage stream. An older agent says neither that nor, between two connects, anything.
+    """
 
     SCHEMA: ClassVar[str] = "lab.state/1"
     schema_name: Literal["lab.state/1"] = Field("lab.state/1", alias="schema")
@@ -225,14 +235,16 @@ class AgentState(Message):
     boot: str
     ts: Timestamp
     clock: Annotated[ClockQuality, Field(strict=False)] = ClockQuality.UNSET
-    queued: int = Field(0, ge=0)
-    dropped: int = Field(0, ge=0)
+    queued: Count = 0
+    dropped: Count = 0
+    stream: StreamId | None = None
 
 
 class Birth(Message):
     """Retained, on every connect: what speaks here, for which instruments, and where its streams stand.
 
-    The gateway answers each birth with an acknowledgement for every stream in it.
+    The gateway answers each birth with an acknowledgement for every stream in it. `capabilities` says by instrument
+    what can be learnt there: `power`, `energy` (its meter has a register), `checkin` (a card reader stands beside it).
     """
 
     SCHEMA: ClassVar[str] = "lab.birth/1"
@@ -246,7 +258,8 @@ class Birth(Message):
     drivers: dict[str, str]
     profiles: dict[str, str]
     streams: tuple[StreamPosition, ...] = Field(strict=False)
-    config_version: int = 0
+    config_version: Count = 0
+    capabilities: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class Live(Message):

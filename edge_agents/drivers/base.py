@@ -4,8 +4,9 @@ Called by the agent's stepping thread only; a driver knows neither MQTT nor the 
 except one for a line that several meters share (`modbus_line`): it must never hold the stepping thread up.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -39,8 +40,24 @@ def stale(mono_ms: int) -> Reading:
     return Reading(mono_ms, None, None, Quality.STALE)
 
 
+MAX_POWER_W = 1e8
+MAX_ENERGY_WH = 1e13
+
+
+def credible(reading: Reading) -> Reading:
+    """Return what may be believed of a reading: power that is no number, or more than any instrument draws, is a meter
+    that does not answer; such an energy register was not read."""
+    power, energy = reading.power_w, reading.energy_wh
+    if power is not None and not (math.isfinite(power) and abs(power) <= MAX_POWER_W):
+        return stale(reading.mono_ms)
+    if energy is not None and not (math.isfinite(energy) and abs(energy) <= MAX_ENERGY_WH):
+        return replace(reading, energy_wh=None)
+    return reading
+
+
 class Driver(Protocol):
-    """One source of power readings. `period_ms` is the nominal time between two of them."""
+    """One source of power readings. `period_ms` is the nominal time between two of them. A driver whose meter always
+    has an energy register may say `tells_energy = True`: the birth tells it before the first reading."""
 
     name: str
     period_ms: int

@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class CallableDriver:
-    """Asks `function` for watts, now. A function that returns None or raises is a meter that does not answer."""
+    """Asks `function` for watts, now. One that returns None or no number, or raises, does not answer."""
 
     name = "callable"
 
@@ -31,7 +31,8 @@ class CallableDriver:
 
     def read(self, due_ms: int) -> Reading:
         try:
-            power = self._function()
+            answer = self._function()
+            power = None if answer is None else float(answer)
         except Exception as error:  # noqa: BLE001 - whatever a lab's own function raises, its meter is what failed
             if not self._failing:
                 log.warning("the meter function failed", error=repr(error))
@@ -39,7 +40,7 @@ class CallableDriver:
             return stale(self._clock.mono_ms())
         self._failing = False
         now = self._clock.mono_ms()
-        return stale(now) if power is None else Reading(now, float(power), None, Quality.GOOD)
+        return stale(now) if power is None else Reading(now, power, None, Quality.GOOD)
 
     def close(self) -> None:
         """Nothing is held."""

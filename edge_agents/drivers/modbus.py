@@ -71,6 +71,7 @@ class ModbusDriver:
     """One unit on a line. Joins the line at the first question, leaves it when closed."""
 
     name = "modbus"
+    tells_energy = True
 
     def __init__(self, address: LineAddress, unit: int, reader: MeterReader, clock: Clock, period_ms: int) -> None:
         self.unit = unit

@@ -8,6 +8,7 @@ line, not a third. Timeouts and pauses follow the machine's own time.
 
 import importlib.util
 import logging
+import os
 import random
 import threading
 import time
@@ -51,6 +52,16 @@ class LineAddress:
     stopbits: int = 1
     timeout_s: float = 0.3
     retries: int = 0
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """What can be opened only once, by whatever name."""
+        return (self.kind, os.path.realpath(self.target) if self.kind == "rtu" else self.target, self.port)
+
+    @property
+    def manners(self) -> tuple[object, ...]:
+        """What all units of one line have to agree on."""
+        return (self.baudrate, self.parity, self.stopbits, self.timeout_s, self.retries)
 
     def __str__(self) -> str:
         if self.kind == "rtu":
@@ -236,14 +247,19 @@ class Line:
             self._hang_up()
 
 
-_lines: dict[LineAddress, Line] = {}
+_lines: dict[tuple[str, str, int], Line] = {}
 _guard = threading.Lock()
 
 
 def join_line(address: LineAddress, polled: Polled) -> Line:
-    """Join the one line of this process at `address`, opening it for the first unit."""
+    """Join the one line of this process at `address`, opening it for the first unit: that one's manners count.
+
+    A port opens once, so a second line there would be down for ever; settings that differ are refused when read.
+    """
     with _guard:
-        line = _lines.setdefault(address, Line(address))
+        line = _lines.setdefault(address.place, Line(address))
+        if line.address.manners != address.manners:
+            log.error("a meter asks for other settings than those its line has", line=str(line.address))
         line.join(polled)
         return line
 
@@ -252,7 +268,7 @@ def leave_line(line: Line, polled: Polled) -> None:
     """Leave a line; the last one out closes it. Harmless when repeated."""
     with _guard:
         if line.leave(polled):
-            _lines.pop(line.address, None)
+            _lines.pop(line.address.place, None)
 
 
 def require_library(kind: str) -> None:

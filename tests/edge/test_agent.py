@@ -1,5 +1,6 @@
 """One agent and a real broker: what it knows that it produced is what arrives, whatever happens in between."""
 
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from edge_agents.drivers.trace import TraceDriver
 from edge_agents.outbox import Outbox
+from edge_agents.sender import STATE_EVERY_S
 from tests.edge.bench import START, Bench, until
 from tests.edge.counterpart import Counterpart
 from tests.support.brokers import AGENT, GATEWAY, AnyBroker, NatsBroker
@@ -82,6 +84,23 @@ def test_while_no_gateway_is_there_it_records_and_does_not_send(broker: AnyBroke
         if not isinstance(broker, NatsBroker):
             assert kinds.index("telemetry") > kinds.index("usage")
         assert agent.stop(20)
+
+
+def test_state_is_said_again_each_minute_of_the_machines_own_time(nats_broker: NatsBroker, tmp_path: Path) -> None:
+    """So that an agent whose end nobody saw (its broker died too) is known to be gone by its silence."""
+    bench = Bench(nats_broker.url_for(AGENT), tmp_path)
+    with Counterpart(nats_broker.url_for(GATEWAY)) as gateway:
+        agent = bench.begin()
+        waited = 0.0
+        agent._sender._monotonic = lambda: time.monotonic() + waited
+        until(agent, lambda: gateway.births, "the first birth")
+        for minutes in (1, 2):
+            waited = minutes * STATE_EVERY_S
+            # A state goes with each birth; what is more was said for its own sake.
+            until(agent, lambda: len(gateway.states) - len(gateway.births) >= minutes, "the state again")  # noqa: B023
+        assert gateway.states[-1].online
+        assert len(gateway.births) <= 3
+        agent.close()
 
 
 def test_an_agent_that_was_killed_goes_on_with_the_same_session(broker: AnyBroker, bench: Bench) -> None:

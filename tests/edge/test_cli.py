@@ -104,6 +104,22 @@ def test_a_folder_with_one_agent_twice_is_refused(tmp_path: Path) -> None:
         load_folder(tmp_path)
 
 
+def test_meters_of_one_line_with_different_settings_of_it_are_refused(tmp_path: Path) -> None:
+    def meters(*lines: dict[str, object]) -> list[dict[str, Any]]:
+        common = {"driver": "modbus", "catalogue": LEVELS}
+        params = [{"map": "sdm630", "unit": unit, **line} for unit, line in enumerate(lines, 1)]
+        return [{**common, "id": f"xc-h01-0{n}", "params": each} for n, each in enumerate(params, 1)]
+
+    slow, quick = {"rtu": "/dev/ttyUSB0", "timeout_s": 1.0}, {"rtu": "/dev/ttyUSB0"}
+    load_settings(write(tmp_path, settings_for(instruments=meters(quick, quick, {"rtu": "/dev/ttyUSB1"}))))
+    with pytest.raises(BadConfig, match=r"xc-h01-02: /dev/ttyUSB0 .* xc-h01-01 .* timeout_s"):
+        load_settings(write(tmp_path, settings_for(instruments=meters(quick, slow))))
+    write(tmp_path, settings_for(instruments=meters(quick)))
+    write(tmp_path, settings_for(OTHER_AGENT, instruments=meters(slow)), "other.json")
+    with pytest.raises(BadConfig, match=r"other\.json: .* timeout_s"):
+        load_folder(tmp_path)
+
+
 def test_a_credential_or_driver_that_is_not_there_is_named(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, settings_for(credential_file="nowhere")))
     with pytest.raises(BadConfig, match="nowhere: No such file"):

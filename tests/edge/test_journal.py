@@ -13,7 +13,7 @@ from tests.edge.making import A_PROFILE
 from tests.support.ports import free_port
 from wire.client import BrokerAddress
 from wire.clock import ManualClock
-from wire.messages import RecordKind, UsageRecord, decode
+from wire.messages import Ack, ClockQuality, RecordKind, UsageRecord, decode
 
 START = 1_750_000_000_000
 
@@ -107,3 +107,85 @@ def test_telemetry_makes_way_for_usage(tmp_path: Path) -> None:
     assert journal.telemetry.size_bytes <= 60_000
     assert journal.telemetry.dropped > 140
     journal.close()
+
+
+def test_a_spool_takes_half_a_gigabyte_or_a_fifth_of_a_small_disk_unless_told_otherwise() -> None:
+    assert SpoolLimits().most_on(32 * 10**9) == 500 * 1024 * 1024
+    assert SpoolLimits().most_on(10**9) == 200_000_000
+    assert SpoolLimits(max_bytes=800_000_000).most_on(10**9) == 800_000_000
+
+
+def test_a_reserve_as_large_as_the_spool_leaves_telemetry_its_half(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, SpoolLimits(max_bytes=100_000, usage_reserve_bytes=64_000), "xc-h01-01")
+    journal._telemetry_waiting = [Row(1, "xc-h01-01", bytes(1000))]
+    journal.save(lambda: "{}", START, force=True)
+    assert (journal.telemetry.limit_bytes, journal.telemetry.dropped) == (50_000, 0)
+    journal.close()
+
+
+def test_telemetry_that_a_short_disk_drops_is_counted_and_told(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, SpoolLimits(usage_reserve_bytes=2**62), "xc-h01-01")
+    journal.add_telemetry(lambda stream, seq: pytest.fail("there is no room for it"))
+    assert (journal.telemetry.dropped, journal.telemetry.position_changed) == (1, True)
+    journal.close()
+
+
+def test_telemetry_that_a_full_disk_drops_is_told_too(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, SpoolLimits(usage_reserve_bytes=0), "xc-h01-01")
+    database = journal.telemetry._db
+    [(pages,)] = database.execute("PRAGMA page_count").fetchall()
+    database.execute(f"PRAGMA max_page_count = {pages}").fetchall()
+    journal._telemetry_waiting = [Row(seq, "xc-h01-01", bytes(5000)) for seq in (1, 2)]
+    journal.save(lambda: "{}", START, force=True)
+    assert (journal.telemetry.dropped, journal.telemetry.position_changed) == (2, True)
+    journal.close()
+
+
+def booted_again(agent: Agent, folder: Path, clock: ManualClock) -> Agent:
+    """The same agent on its machine that was off for a while, and whose clock now says what `clock` says."""
+    agent.settle()
+    agent.close()
+    watched = Watched("xc-h01-01", CallableDriver(lambda: 20.0, clock), A_PROFILE)
+    again = Agent("xc-h01-01", [watched], clock, agent._address, folder, SpoolLimits(usage_reserve_bytes=0))
+    again.start()
+    return again
+
+
+def test_a_clock_that_turns_out_right_without_being_set_is_told_too(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synchronized = tmp_path / "synchronized"
+    monkeypatch.setattr("edge_agents.wall._SYNCHRONIZED", synchronized)
+    behind = ManualClock(START - 3_600_000, boot="boot-2")
+    again = booted_again(agent, tmp_path, behind)
+    pass_time(again, behind, 3)
+    synchronized.touch()
+    pass_time(again, behind, 1)
+    [sure] = [record for record in recorded(again) if record.kind is RecordKind.CLOCK]
+    assert (sure.ts_q, sure.detail) == (ClockQuality.NTP, {"step_ms": 0})
+    again.close()
+
+
+def test_after_a_reboot_with_a_clock_that_lies_behind_the_length_of_the_pause_is_told_when_it_is_set(
+    agent: Agent, clock: ManualClock, tmp_path: Path
+) -> None:
+    ack = Ack(stream=agent.truth().usage.stream, upto=1)
+    behind = ManualClock(START - 3_600_000, boot="boot-2")
+    again = booted_again(agent, tmp_path, behind)
+    again._journal.usage.acknowledge(ack, behind.now_ms())
+    pass_time(again, behind, 90)
+    behind.step_wall(30 * 86_400_000)
+    pass_time(again, behind, 5)
+    told = recorded(again)
+    [gap] = [record for record in told if record.kind is RecordKind.GAP]
+    step, length = [record for record in told if record.kind is RecordKind.CLOCK]
+    assert "length_unknown" in gap.flags
+    before = [record for record in told if record.boot == "boot-2" and record.seq < step.seq]
+    assert {record.ts_q for record in before} == {ClockQuality.UNSET}
+    assert (step.detail, step.ts_q, length.reason) == ({"step_ms": 30 * 86_400_000}, ClockQuality.RTC, "gap_length")
+    # From the last sample of the first boot, at 130 s, to the first of the second, at 1 s.
+    paused = 30 * 86_400_000 - 3_600_000 - 130_000 + 1_000
+    assert length.detail == {"inst": "xc-h01-01", "gap_seq": gap.seq, "length_ms": paused, "recorded_ms": 0}
+    # The clock went on by a month, and what was acknowledged a minute ago is still there for replay.
+    assert again._journal.usage.prune(behind.now_ms()) == 0
+    again.close()

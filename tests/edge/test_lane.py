@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agents.lane import Lane
+from edge_agents.lane import WINDOW_BYTES, Lane
 from edge_agents.outbox import AckOutcome, Outbox, Row
 from wire.messages import Ack, StreamKind
 from wire.topics import Channel
@@ -30,7 +30,7 @@ def sent(lane: Lane, now: float = 0.0) -> list[int]:
     seqs = []
     for row in lane.due(now):
         seqs.append(row.seq)
-        lane.sent(row.seq, now)
+        lane.sent(row, now)
     return seqs
 
 
@@ -69,7 +69,7 @@ def test_a_wish_outlives_the_connection_it_was_half_fulfilled_on(lane: Lane) -> 
     lane.replay([(1, 6)])
     rows = lane.due(0.0)
     for _ in range(2):
-        lane.sent(next(rows).seq, 0.0)
+        lane.sent(next(rows), 0.0)
     next(rows)  # handed out, and the connection did not take it
     rows.close()
     lane.rewind()
@@ -83,3 +83,40 @@ def test_what_came_of_a_wish_is_not_sent_again_after_the_gateway_has_it(lane: La
     assert acknowledged(lane, 6) is AckOutcome.TAKEN
     lane.rewind()
     assert sent(lane, 1_000.0) == []
+
+
+def test_rows_behind_a_hole_do_not_keep_what_fills_it_from_being_sent(tmp_path: Path) -> None:
+    """The gateway takes nothing behind a hole: those rows fly until it is filled, and must not take all the room."""
+    box = Outbox(tmp_path / "usage.db", StreamKind.USAGE)
+    box.append([Row(seq, "xc-h01-01", b"record") for seq in range(1, 501)])
+    box._delete_below(151)
+    lane = Lane(box, Channel.USAGE)
+    assert sent(lane) == list(range(151, 251))
+    assert acknowledged(lane, 0, (1, 150)) is AckOutcome.TAKEN
+    lane.replay([(1, 150)])
+    assert sent(lane) == list(range(1, 101))
+    assert sent(lane) == [], "what fills a hole has a window of its own"
+    assert acknowledged(lane, 100, (101, 150)) is AckOutcome.TAKEN
+    assert sent(lane) == list(range(101, 151))
+    assert acknowledged(lane, 250) is AckOutcome.TAKEN
+    assert sent(lane) == list(range(251, 351))
+    box.close()
+
+
+def test_large_rows_do_not_fill_a_slow_link_for_longer_than_the_patience_for_them(tmp_path: Path) -> None:
+    box = Outbox(tmp_path / "telemetry.db", StreamKind.TELEMETRY)
+    tenth = WINDOW_BYTES // 10
+    box.append([Row(seq, "xc-h01-01", bytes(tenth)) for seq in range(1, 31)])
+    box.append([Row(31, "xc-h01-01", bytes(WINDOW_BYTES * 2))])
+    lane = Lane(box, Channel.TELEMETRY)
+    assert sent(lane) == list(range(1, 11))
+    assert sent(lane) == []
+    assert acknowledged(lane, 4) is AckOutcome.TAKEN
+    assert sent(lane) == [11, 12, 13, 14]
+    assert acknowledged(lane, 14) is AckOutcome.TAKEN
+    assert sent(lane) == list(range(15, 25))
+    assert acknowledged(lane, 24) is AckOutcome.TAKEN
+    assert sent(lane) == list(range(25, 31))
+    assert acknowledged(lane, 30) is AckOutcome.TAKEN
+    assert sent(lane) == [31], "a row larger than the window goes by itself"
+    box.close()

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_agents.drivers import build_driver
 from edge_agents.drivers.base import BadDriverSetting, DriverContext, Quality, Reading
-from edge_agents.drivers.modbus import ModbusDriver
+from edge_agents.drivers.modbus import ModbusDriver, parsed
 from edge_agents.drivers.modbus_line import NoAnswer
 from edge_agents.session_state import Labels
 from edge_agents.watch import Watch, Watched
@@ -281,7 +282,8 @@ def test_a_value_that_is_no_number_is_a_fault(peer: Callable[..., Peer], drive: 
 
 def test_the_line_is_given_back_when_the_last_unit_leaves(peer: Callable[..., Peer], drive: Drive) -> None:
     port = peer({1: sdm630(1.0), 2: sdm630(2.0)}).port
-    one, two = (drive(map="sdm630", tcp=f"127.0.0.1:{port}", unit=unit) for unit in (1, 2))
+    # Whatever the second asks for: the settings of the line are those it was opened with.
+    one, two = (drive(map="sdm630", tcp=f"127.0.0.1:{port}", unit=unit, timeout_s=0.3 * unit) for unit in (1, 2))
     for driver in (one, two):
         wait_for_reading(driver, is_good, "a reading")
     threads = [t for t in threading.enumerate() if t.name == f"modbus 127.0.0.1:{port}"]
@@ -290,6 +292,16 @@ def test_the_line_is_given_back_when_the_last_unit_leaves(peer: Callable[..., Pe
     assert threads[0].is_alive()
     two.close()
     assert not threads[0].is_alive()
+
+
+def test_one_port_is_one_line_by_whatever_name(tmp_path: Path) -> None:
+    port, alias = tmp_path / "ttyUSB0", tmp_path / "meters"
+    port.touch()
+    alias.symlink_to(port)
+    one, two = (parsed({"map": "sdm630", "rtu": str(path)}).address() for path in (port, alias))
+    other = parsed({"map": "sdm630", "rtu": str(port), "baudrate": 19_200}).address()
+    assert one.place == two.place == other.place
+    assert one.manners == two.manners != other.manners
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,23 @@ def test_acknowledged_rows_are_kept_for_replay_and_then_pruned(tmp_path: Path) -
     box.close()
 
 
+def test_a_clock_that_is_set_far_on_prunes_nothing_that_was_acknowledged_a_moment_ago(tmp_path: Path) -> None:
+    box = opened(tmp_path)
+    box.append(rows(1, 9))
+    day, year = 86_400_000, 365 * 86_400_000
+    box.acknowledge(Ack(stream=box.stream, upto=3), NOW - 6 * day)  # an earlier boot, whose clock was right
+    wrong = NOW - 50 * year
+    box.acknowledge(Ack(stream=box.stream, upto=5), wrong + 3_000)
+    box.clock_was_set(50 * year, wrong, wrong + 60_000)
+    box.acknowledge(Ack(stream=box.stream, upto=6), NOW + 4_000_000)
+    assert box.prune(NOW + 4_000_000) == 0
+    assert box.prune(NOW + day) == 3
+    assert box.prune(NOW + 7 * day + 3_000) == 2
+    box.clock_was_set(-30 * day, NOW, NOW + 8 * day)
+    assert box.prune(NOW - 23 * day + 4_000_000) == 1
+    box.close()
+
+
 def test_an_acknowledgement_that_falls_back_makes_the_rows_above_it_unsent(tmp_path: Path) -> None:
     box = opened(tmp_path)
     box.append(rows(1, 10))

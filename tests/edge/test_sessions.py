@@ -1,5 +1,6 @@
 """The session builder: touching intervals, odometers that only grow, sessions with one id for ever."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from edge_agents import sessions
-from edge_agents.detector import DetectorState, interrupted, rebased, step
+from edge_agents.detector import DetectorProfile, DetectorState, interrupted, rebased, step
 from edge_agents.drivers.base import Quality, Reading
 from edge_agents.session_state import Labels, Meter, SessionState, observe
 from tests.edge.making import A_PROFILE, readings
@@ -24,8 +25,9 @@ STATE = TypeAdapter(SessionState)
 class Line:
     """Detector and sessions of one instrument, as an agent steps them."""
 
-    def __init__(self, meter: Meter = METER) -> None:
+    def __init__(self, meter: Meter = METER, profile: DetectorProfile = A_PROFILE) -> None:
         self.meter = meter
+        self.profile = profile
         self.labels = LABELS
         self.detector = DetectorState()
         self.sessions = SessionState(LABELS.boot, LABELS.wall_offset_ms)
@@ -33,8 +35,8 @@ class Line:
 
     def feed(self, points: list[Reading]) -> "Line":
         for point in points:
-            self.sessions = observe(self.sessions, point)
-            self.detector, settled = step(A_PROFILE, self.detector, point)
+            self.sessions = observe(self.sessions, point, self.meter.most_w)
+            self.detector, settled = step(self.profile, self.detector, point)
             self.sessions, records = sessions.advance(
                 self.meter, self.labels, self.sessions, settled, STREAM, len(self.records) + 1
             )
@@ -172,13 +174,69 @@ def test_a_new_boot_counts_the_pause_by_wall_clock_on_the_old_boots_line() -> No
     assert after.session == records[0].session
 
 
-def test_a_wall_clock_that_lies_behind_after_a_boot_gives_no_negative_time() -> None:
-    line = Line().feed(readings([0] * 10))
+def length_told(line: Line, labels: Labels) -> dict[str, str | int | float | None] | None:
+    line.labels = labels
+    line.sessions, detail = sessions.gap_length(METER.inst, STATE.validate_json(STATE.dump_json(line.sessions)), labels)
+    return detail
+
+
+def test_a_wall_clock_that_lies_behind_after_a_boot_gives_no_negative_time_and_the_length_when_it_is_set() -> None:
+    line = Line().feed(readings([500] * 10))
     line.restart(Labels("boot-2", 0, ClockQuality.UNSET))
-    records = line.feed(readings([0] * 10, start_ms=2_000)).settle()
-    gap = records[1]
+    records = line.feed(readings([500] * 10, start_ms=2_000)).settle()
+    tick, gap, after = records[1:]
     assert (gap.kind, gap.from_ms, gap.to_ms) == (RecordKind.GAP, 9_000, 9_000)
+    assert gap.flags == ("gap", "inferred", "length_unknown")
+    # The old boot's last record is dated by the old boot's clock, which was not unset.
+    assert (tick.ts_q, gap.ts_q, after.ts_q) == (ClockQuality.NTP, ClockQuality.UNSET, ClockQuality.UNSET)
     assert records[-1].odo.total == 18_000
+    assert length_told(line, Labels("boot-2", 5_000_000, ClockQuality.UNSET)) is None
+    set_now = Labels("boot-2", WALL + 7_209_000 - 2_000, ClockQuality.RTC)
+    assert length_told(line, set_now) == {"inst": METER.inst, "gap_seq": 3, "length_ms": 7_200_000, "recorded_ms": 0}
+    assert length_told(line, set_now) is None, "it is told once"
+    assert line.sessions.odo[3] == 0, "the odometer is what the records add up to"
+
+
+def test_a_plausible_clock_that_is_corrected_corrects_the_length_of_the_hole_and_a_sure_one_ends_it() -> None:
+    line = Line().feed(readings([500] * 10))
+    # It went on where it had stopped, as a machine does that keeps its time in a file.
+    line.restart(Labels("boot-2", WALL + 10_000, ClockQuality.RTC))
+    gap = line.feed(readings([500] * 10, start_ms=2_000)).settle()[2]
+    assert (gap.to_ms - gap.from_ms, gap.flags) == (3_000, ("gap", "inferred"))
+    assert length_told(line, Labels("boot-2", WALL + 10_400, ClockQuality.RTC)) is None
+    told_later = length_told(line, Labels("boot-2", WALL + 3_610_000, ClockQuality.NTP))
+    assert told_later == {"inst": METER.inst, "gap_seq": 3, "length_ms": 3_603_000, "recorded_ms": 3_000}
+    # From here on a step is somebody playing with the clock.
+    assert length_told(line, Labels("boot-2", WALL + 9_999_000, ClockQuality.NTP)) is None
+
+
+def test_after_two_boots_with_an_unset_clock_the_second_hole_says_what_both_were() -> None:
+    line = Line().feed(readings([500] * 10))
+    line.restart(Labels("boot-2", 0, ClockQuality.UNSET))
+    line.feed(readings([500] * 10, start_ms=2_000))
+    # An hour after the first boot ended, of which the second saw nine seconds.
+    sure = Labels("boot-3", WALL + 9_000 + 3_600_000 - 2_000, ClockQuality.NTP)
+    line.restart(sure)
+    records = line.feed(readings([500] * 10, start_ms=2_000)).settle()
+    first, second = [record for record in records if record.kind is RecordKind.GAP]
+    assert first.to_ms == first.from_ms
+    assert second.to_ms - second.from_ms == 3_600_000 - 9_000
+    assert "length_unknown" in first.flags
+    assert "length_unknown" in second.flags
+    length = {"inst": METER.inst, "gap_seq": second.seq, "length_ms": 3_591_000, "recorded_ms": 3_591_000}
+    assert length_told(line, sure) == length
+    assert length_told(line, sure) is None
+
+
+def test_a_first_boot_whose_clock_was_never_set_leaves_no_decades_behind() -> None:
+    line = Line()
+    line.labels = Labels("boot-1", 0, ClockQuality.UNSET)
+    line.feed(readings([500] * 10))
+    line.restart(Labels("boot-2", WALL, ClockQuality.NTP))
+    records = line.feed(readings([500] * 10)).settle()
+    [gap] = [record for record in records if record.kind is RecordKind.GAP]
+    assert (gap.to_ms - gap.from_ms, gap.flags) == (0, ("gap", "inferred", "length_unknown"))
+    assert length_told(line, line.labels) is None
 
 
 def test_an_energy_register_that_falls_is_flagged_and_one_that_rounds_is_not() -> None:
@@ -188,6 +246,46 @@ def test_an_energy_register_that_falls_is_flagged_and_one_that_rounds_is_not() -
     assert Line().feed(registers([100, 100.4, 99.8, 101])).settle()[-1].energy_q == "ok"
     assert Line().feed(registers([100, 101, 0, 1])).settle()[-1].energy_q == "reset"
     assert Line().feed(readings([20] * 4)).settle()[-1].energy_q == "none"
+
+
+METERED = Meter("xc-h01-01", period_ms=1000, tick_ms=20_000, most_w=4_000)
+
+
+def energy_of(values: list[tuple[int, float]]) -> list[str]:
+    points = [Reading(at_s * 1000, 20, wh, Quality.GOOD) for at_s, wh in values]
+    return [record.energy_q for record in Line(METERED).feed(points).settle() if record.kind is RecordKind.TICK]
+
+
+def test_a_register_that_jumps_by_more_than_the_instrument_can_draw_is_no_energy() -> None:
+    assert energy_of([(n, 100 + n) for n in range(20)]) == ["ok"]
+    # A register counts in steps: what a quarter of an hour can bring is believed at once.
+    assert energy_of([(n, 100 if n < 10 else 1_000) for n in range(20)]) == ["ok"]
+    assert energy_of([(n, 100 if n < 30 else 6_000) for n in range(60)]) == ["ok", "jump", "ok"]
+    # Back to what it was is a reset: it begins anew there.
+    assert energy_of([(n, 6_000 if n in (5, 6) else 100) for n in range(20)]) == ["jump"]
+    # Over the hours that nobody looked a lot may have come.
+    assert energy_of([(n, 100) for n in range(3)] + [(n, 9_000) for n in range(9_000, 9_009)])[-1] == "ok"
+    assert Line().feed([Reading(n * 1000, 20, 10.0**n) for n in range(9)]).settle()[-1].energy_q == "ok"
+
+
+def test_over_a_boot_a_register_says_nothing_of_a_jump() -> None:
+    line = Line(METERED).feed([Reading(n * 1000, 20, 100) for n in range(10)])
+    line.restart(Labels("boot-2", WALL + 86_400_000, ClockQuality.NTP))
+    records = line.feed([Reading(n * 1000, 20, 90_000) for n in range(10)]).settle()
+    assert {record.energy_q for record in records} == {"ok"}
+
+
+def test_records_of_a_meter_that_is_read_too_seldom_for_an_invoice_say_so() -> None:
+    powers = [0.0] * 3 + [500.0] * 3 + [0.0] * 4
+    for period_ms, flagged in ((10_000, False), (10_001, True), (60_000, True)):
+        profile = replace(A_PROFILE, max_hole_ms=200_000)
+        records = (
+            Line(Meter("xc-h01-01", period_ms, narrow=True), profile)
+            .feed(readings(powers, period_ms=period_ms))
+            .settle()
+        )
+        assert {record.kind for record in records} >= {RecordKind.OPEN, RecordKind.CLOSE, RecordKind.TICK}
+        assert {"indicative" in record.flags for record in records} == {flagged}
 
 
 POWER = st.sampled_from([0.0, 20.0, 90.0, 500.0, 500.0, None])

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from api.embedded.reconcile import load_truths
+from store.tables.usage import AgentStatus
 from tests.faults.conftest import MakeSite
 from tests.support.requirements import require
 from tests.support.waiting import wait_until
@@ -67,6 +69,16 @@ def test_a_full_disk_costs_no_second_and_recovers_unattended(make_site: MakeSite
     verdict.assert_exact()
     assert verdict.unknown_ms == 0
     assert verdict.streams == 1
+    # What made way is counted by the agent, and the county was told how much it was.
+    [truth] = load_truths(site.truth_file(agent))
+    assert truth["telemetry"]["dropped"] > 0
+    assert truth["usage"]["dropped"] == 0
+
+    def told() -> bool:
+        with site.database.read() as session:
+            return session.get_one(AgentStatus, agent).dropped == truth["telemetry"]["dropped"]
+
+    wait_until(told, "the county to know how much telemetry is gone")
 
 
 def test_an_agent_killed_on_a_full_disk_comes_back_when_there_is_room(make_site: MakeSite, small_disk: Path) -> None:

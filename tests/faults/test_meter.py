@@ -102,13 +102,13 @@ class EnergyMeter:
         """Nothing is held."""
 
 
-def test_an_energy_register_that_falls_back_is_flagged_and_billed_by_nobody(make_site: MakeSite) -> None:
+def test_an_energy_register_that_falls_back_or_jumps_is_flagged_and_billed_by_nobody(make_site: MakeSite) -> None:
     site = make_site(agents=1)
     [name], [inst] = site.agents, site.instruments
     site.start_gateway()
     clock, meter = ManualClock(NINE), EnergyMeter()
     address = BrokerAddress.parse(site.broker.url_for(name))
-    agent = Agent(name, [Watched(inst, meter, A_PROFILE)], clock, address, site.spool(name))
+    agent = Agent(name, [Watched(inst, meter, A_PROFILE, most_w=1_000)], clock, address, site.spool(name))
     agent.start()
 
     def pass_time(seconds: int) -> None:
@@ -125,13 +125,16 @@ def test_an_energy_register_that_falls_back_is_flagged_and_billed_by_nobody(make
         pass_time(1)
         meter.energy_wh = 0.0
     pass_time(60)
+    meter.energy_wh += 1_000_000.0  # as it comes back from its 0, or by a digit that was read wrong
+    pass_time(60)
     meter.power_w = 0.0
     pass_time(60)
     assert agent.stop(20)
     with site.database.read() as session:
         judge(session, [agent.truth().as_json()], {}).assert_exact()
         [row] = session.query(UsageSession)
-        assert row.odo_running_last_ms - row.odo_running_first_ms == 280_000
+        assert row.odo_running_last_ms - row.odo_running_first_ms == 340_000
     records = [record for record in all_records(site, name) if record.inst == inst]
-    assert [record.energy_q for record in records].count("reset") == 1
+    qualities = [record.energy_q for record in records]
+    assert (qualities.count("reset"), qualities.count("jump")) == (1, 1)
     assert all(record.state is not PowerState.UNKNOWN for record in records)

@@ -2,28 +2,68 @@
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import make_url
+import pytest
+from sqlalchemy import create_engine, make_url
 
 from tests.faults.site import Site
 
+PutBack = Callable[[], None]
+"""Replaces the ledger by the copy. Nobody is connected to it."""
 
-def test_a_ledger_restored_from_an_older_copy_gets_back_every_second(site: Site, tmp_path: Path) -> None:
-    path = Path(str(make_url(site.database_url).database))
-    site.start_all()
-    site.await_records(12)
-    copy = tmp_path / "copy.db"
+
+def copy_sqlite(url: str, folder: Path) -> PutBack:
+    """Copy the file while it is written to."""
+    path, copy = Path(str(make_url(url).database)), folder / "copy.db"
     with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(copy)) as backup:
         live.backup(backup)
+
+    def put_back() -> None:
+        for file in path.parent.glob(path.name + "*"):
+            file.unlink()
+        shutil.copy(copy, path)
+
+    return put_back
+
+
+def copy_postgresql(url: str, folder: Path) -> PutBack:
+    """Copy the database inside its server, which takes a moment without connections."""
+    name = str(make_url(url).database)
+    server = create_engine(make_url(url).set(database="postgres"), isolation_level="AUTOCOMMIT")
+
+    def run(*statements: str) -> None:
+        with server.connect() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+        server.dispose()
+
+    run(
+        f"ALTER DATABASE {name} ALLOW_CONNECTIONS false",
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+        f"CREATE DATABASE {name}_copy TEMPLATE {name}",
+        f"ALTER DATABASE {name} ALLOW_CONNECTIONS true",
+    )
+    return lambda: run(f"DROP DATABASE {name} WITH (FORCE)", f"ALTER DATABASE {name}_copy RENAME TO {name}")
+
+
+COPIES = {"sqlite": copy_sqlite, "postgresql": copy_postgresql}
+
+
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def test_a_ledger_restored_from_an_older_copy_gets_back_every_second(make_site, engine: str, tmp_path: Path) -> None:
+    site: Site = make_site(engine=engine)
+    site.start_all()
+    site.await_records(12)
+    site.database.dispose()
+    put_back = COPIES[engine](site.database_url, tmp_path)
     before = {agent: site.upto(agent) for agent in site.agents}
     site.await_records(20)
     site.kill("gw-1")
     site.database.dispose()
-    for file in path.parent.glob(path.name + "*"):
-        file.unlink()
-    shutil.copy(copy, path)
+    put_back()
     assert all(site.upto(agent) <= before[agent] for agent in site.agents)
     site.start_gateway()
     site.await_records(25)

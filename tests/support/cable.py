@@ -1,17 +1,24 @@
-"""A network cable that can be pulled: forwards TCP connections to a server until a test cuts them."""
+"""A network cable that can be pulled, and may be slow: forwards TCP connections to a server until a test cuts them."""
 
 import contextlib
 import socket
 import threading
+import time
+from queue import Queue
 from types import TracebackType
 from urllib.parse import urlsplit, urlunsplit
 
 
 class Cable:
-    """Forwards from a port of its own to `port` on 127.0.0.1. `cut` drops everything, `mend` allows it again."""
+    """Forwards from a port of its own to `port` on 127.0.0.1. `cut` drops everything, `mend` allows it again.
 
-    def __init__(self, port: int) -> None:
+    With `bytes_per_s` each direction of a connection takes its time, and `latency_s` on top of it.
+    """
+
+    def __init__(self, port: int, bytes_per_s: float = 0.0, latency_s: float = 0.0) -> None:
         self._target = port
+        self._bytes_per_s = bytes_per_s
+        self._latency_s = latency_s
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._up = True
@@ -82,6 +89,8 @@ class Cable:
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         try:
+            if self._bytes_per_s:
+                self._carry_slowly(source, sink)
             while data := source.recv(65536):
                 sink.sendall(data)
         except OSError:
@@ -92,3 +101,22 @@ class Cable:
             with contextlib.suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)
         source.close()
+
+    def _carry_slowly(self, source: socket.socket, sink: socket.socket) -> None:
+        under_way: Queue[tuple[float, bytes]] = Queue()
+
+        def arrive() -> None:
+            with contextlib.suppress(OSError):
+                while (parcel := under_way.get())[1]:
+                    time.sleep(max(0.0, parcel[0] - time.monotonic()))
+                    sink.sendall(parcel[1])
+
+        far_end = threading.Thread(target=arrive, daemon=True)
+        far_end.start()
+        try:
+            while data := source.recv(1024):
+                time.sleep(len(data) / self._bytes_per_s)
+                under_way.put((time.monotonic() + self._latency_s, data))
+        finally:
+            under_way.put((0.0, b""))
+            far_end.join()

@@ -138,6 +138,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         clock=QUALITY,
         queued=MS,
         dropped=MS,
+        stream=st.none() | STREAMS,
     ),
     st.builds(
         Birth,
@@ -150,7 +151,8 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         drivers=TEXT_MAPS,
         profiles=TEXT_MAPS,
         streams=st.lists(POSITIONS, max_size=3).map(tuple),
-        config_version=st.integers(),
+        config_version=MS,
+        capabilities=st.dictionaries(TEXT, st.lists(TEXT, max_size=3).map(tuple), max_size=3),
     ),
     st.builds(Live, inst=INSTRUMENTS, ts=TIMESTAMPS, power_w=st.none() | FINITE, state=STATES),
     st.builds(Ack, stream=STREAMS, upto=MS, holes=st.lists(st.tuples(MS, MS), max_size=5).map(tuple)),

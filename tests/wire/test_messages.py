@@ -6,12 +6,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.messages import MESSAGES, STREAM, a_usage_record
+from wire.contract_examples import EXAMPLES
 from wire.errors import BadPayload
 from wire.messages import (
     MAX_TELEMETRY_BYTES,
     MAX_USAGE_BYTES,
     Ack,
     AgentState,
+    Birth,
     ClockQuality,
     Message,
     Odometer,
@@ -205,3 +207,12 @@ def test_an_odometer_accounts_for_all_the_time_it_was_driven(steps: list[tuple[P
 @example(999)
 def test_a_timestamp_keeps_its_milliseconds(ms: int) -> None:
     assert timestamp_ms(timestamp(ms)) == ms
+
+
+def test_state_and_birth_of_an_older_agent_are_understood() -> None:
+    fields = json.loads(encode(EXAMPLES[AgentState]))
+    del fields["stream"]
+    assert decode(AgentState, json.dumps(fields).encode()).stream is None
+    fields = json.loads(encode(EXAMPLES[Birth]))
+    del fields["capabilities"]
+    assert decode(Birth, json.dumps(fields).encode()).capabilities == {}
