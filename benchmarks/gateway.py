@@ -35,10 +35,11 @@ from tests.support.mqtt import Station
 from tests.support.usage import StreamWriter, add_registry
 from tests.support.waiting import wait_until
 from wire.broker_access import Login, Role
-from wire.messages import Ack, PowerState, UsageRecord, decode, encode
+from wire.messages import Ack, PowerState, decode, encode
 from wire.topics import Channel, down, up
 
 BATCH = 1000
+RECORDS_A_DAY = 1440  # a tick a minute
 WINDOW = 100  # as edge_agents.lane
 NAME = "gw-bench"
 TOKEN = "token-of-gateway"
@@ -54,22 +55,23 @@ class Drained:
     most_mib: float = 0.0
 
 
+def records_of(writer: StreamWriter, count: int) -> Iterator[Message]:
+    """The next `count` records of one agent, made as they are taken: half-hour runs with a tick a minute."""
+    topic = up(writer.agent, Channel.USAGE, writer.instrument)
+    for number in range(count):
+        phase = number % 45
+        if phase == 5 and writer.session is None:
+            writer.open(60)
+        elif phase == 36 and writer.session is not None:
+            writer.close(60)
+        else:
+            writer.tick(PowerState.RUNNING if writer.session else PowerState.STANDBY, 60)
+        yield topic, encode(writer.records.pop())
+
+
 def backlog(writers: Sequence[StreamWriter], each: int) -> list[Message]:
-    """The next `each` records of every agent, interleaved: half-hour runs with a tick a minute."""
-    columns = []
-    for writer in writers:
-        first = writer.seq
-        for number in range(each):
-            phase = number % 45
-            if phase == 5 and writer.session is None:
-                writer.open(60)
-            elif phase == 36 and writer.session is not None:
-                writer.close(60)
-            else:
-                writer.tick(PowerState.RUNNING if writer.session else PowerState.STANDBY, 60)
-        topic = up(writer.agent, Channel.USAGE, writer.instrument)
-        columns.append([(topic, encode(record)) for record in writer.records[first:]])
-    return [message for row in zip(*columns, strict=True) for message in row]
+    """The next `each` records of every agent, interleaved."""
+    return [message for row in zip(*(records_of(writer, each) for writer in writers), strict=True) for message in row]
 
 
 class Bench:
@@ -194,27 +196,22 @@ def percentiles(found: list[float]) -> str:
     return f"p50 {p50:.1f} ms, p95 {p95:.1f} ms of {len(ordered)}"
 
 
-def send_windows(bench: Bench, waiting: Sequence[Message], over: threading.Event) -> None:
-    """Send as agents do: each at most WINDOW records that are not acknowledged."""
-    own: dict[str, list[Message]] = {}
-    for message in waiting:
-        own.setdefault(message[0].split("/")[3], []).append(message)
-    stations = {a: Station(bench.broker.url_for(a), a, [down(a, Channel.ACK)]) for a in own}
-    sent = dict.fromkeys(own, 0)
-    done = dict.fromkeys(own, 0)
-    first: dict[str, int] = {}
+def send_windows(bench: Bench, writers: Sequence[StreamWriter], each: int, over: threading.Event) -> None:
+    """Send `each` records of every agent as agents do: at most WINDOW at a time that are not acknowledged."""
+    base = {writer.agent: writer.seq for writer in writers}
+    waiting = {writer.agent: records_of(writer, each) for writer in writers}
+    stations = {a: Station(bench.broker.url_for(a), a, [down(a, Channel.ACK)]) for a in base}
+    sent, done = dict.fromkeys(base, 0), dict.fromkeys(base, 0)
     with ExitStack() as open_stations:
         for station in stations.values():
             open_stations.enter_context(station)
-        while any(done[a] < len(own[a]) for a in own) and not over.is_set():
+        while min(done.values()) < each and not over.is_set():
             for agent, station in stations.items():
                 for heard in station.heard:
-                    upto = decode(Ack, heard.payload).upto
-                    done[agent] = max(done[agent], upto - first.get(agent, upto))
+                    done[agent] = max(done[agent], decode(Ack, heard.payload).upto - base[agent])
                 station.forget()
-                for topic, payload in own[agent][sent[agent] : done[agent] + WINDOW]:
-                    first.setdefault(agent, decode(UsageRecord, payload).seq - 1)
-                    station.hand_over(topic, payload)
+                while sent[agent] < min(each, done[agent] + WINDOW):
+                    station.hand_over(*next(waiting[agent]))
                     sent[agent] += 1
             over.wait(0.005)
 
@@ -223,18 +220,17 @@ def drain_beside(
     bench: Bench, database: Database, whose: Sequence[StreamWriter], live: StreamWriter, each: int
 ) -> tuple[Drained, list[float]]:
     """Let the backlog of some agents drain while another agent works live; return the speed and the live latencies."""
-    waiting = backlog(whose, each)
     already, was_live = committed(database), live.seq
     over, lag = threading.Event(), list[float]()
     beside = [
         threading.Thread(target=lambda: lag.extend(acknowledged_after(bench, [live], 3600.0, over))),
-        threading.Thread(target=lambda: send_windows(bench, waiting, over)),
+        threading.Thread(target=lambda: send_windows(bench, whose, each, over)),
     ]
     with bench.gateway(database) as running:
         for thread in beside:
             thread.start()
         # One live record may be on its way.
-        gone = drain(running, lambda: committed(database) - already - (live.seq - was_live) + 1, len(waiting))
+        gone = drain(running, lambda: committed(database) - already - (live.seq - was_live) + 1, each * len(whose))
         over.set()
         for thread in beside:
             thread.join()
@@ -278,9 +274,9 @@ def measure(engine: str, servers: DatabaseServers, folder: Path, asked: argparse
             with bench.gateway(database):
                 print(f"{'':11} edge to acknowledged, {agents} agents in turn: "
                       + percentiles(acknowledged_after(bench, many, 5.0, threading.Event())))  # fmt: skip
-            for what, whose in (("one agent", many[:1]), (f"{agents} agents", many)):
-                gone, lag = drain_beside(bench, database, whose, live, max(1, asked.backlog // len(whose)))
-                print(f"{'':11} backlog of {asked.backlog:,} records of {what}: {gone.per_s:,.0f}/s, at most "
+            for days, whose in ((asked.days, many[:1]), (asked.days_of_all, many)):
+                gone, lag = drain_beside(bench, database, whose, live, max(1, round(days * RECORDS_A_DAY)))
+                print(f"{'':11} backlog of {days:g} days of {len(whose)} at once: {gone.per_s:,.0f}/s, at most "
                       f"{gone.most_mib:.0f} MiB; live meanwhile {percentiles(lag)}")  # fmt: skip
         finally:
             bench.broker.stop()
@@ -292,7 +288,8 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--agents", type=int, default=82)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--backlog", type=int, default=20_000, help="records; 30 days of one agent are 43,200")
+    parser.add_argument("--days", type=float, default=30, help="of backlog of one agent")
+    parser.add_argument("--days-of-all", type=float, default=1, help="of backlog of all agents at once")
     parser.add_argument("--engine", choices=["sqlite", "postgresql"], action="append")
     asked = parser.parse_args()
     servers = DatabaseServers()

@@ -7,24 +7,27 @@ again changes nothing, so a crash between the two steps only repeats the first.
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-
-import structlog
+from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
 
 from gateway.decode import Rejected, Understood, understand
+from gateway.isolating import one_by_one_where_needed
 from gateway.metrics import GatewayMetrics
 from store.database import Database
 from store.ledger import StreamMark, Written, load_registry, mark_telemetry
 from store.ledger.streams import StreamKey
 from store.quarantine import set_aside
-from store.series import STATE_CODES, Sample, SeriesRefused, SeriesStore
+from store.series import Sample, SeriesRefused, SeriesStore
 from store.tables.usage import QuarantineReason
+from store.telemetry import ClockUnset, boot_offset, samples_of
 from wire.client import Delivery
 from wire.clock import Clock
-from wire.messages import Telemetry, timestamp_ms
+from wire.messages import ClockQuality, Telemetry
 
-log = structlog.get_logger(__name__)
 MAX_AHEAD = 10_000
+
+_Told = tuple[Delivery, str, Telemetry]
+"""A message of an agent."""
 
 
 class TelemetryPipe:
@@ -57,8 +60,11 @@ class TelemetryPipe:
 
     def handle(self, batch: Sequence[Delivery]) -> None:
         """Write one batch and acknowledge it. Raises SeriesUnavailable or a database error: then it comes again."""
+        one_by_one_where_needed(batch, self._take_in)
+
+    def _take_in(self, batch: Sequence[Delivery], blame: str | None) -> None:
         started = time.monotonic()
-        understood: list[tuple[Delivery, str, Telemetry]] = []
+        understood: list[_Told] = []
         rejected: list[tuple[Delivery, Rejected]] = []
         for delivery in batch:
             outcome = understand(delivery.topic, delivery.payload)
@@ -70,49 +76,62 @@ class TelemetryPipe:
                     rejected.append((delivery, Rejected(agent, QuarantineReason.WRONG_KIND, detail, None)))
                 case Rejected():
                     rejected.append((delivery, outcome))
-        allowed = self._judge(understood, rejected)
-        samples = [sample for _, _, message in allowed for sample in samples_of(message)]
-        refused = self._write(samples)
-        if refused is not None:
-            delivery = allowed[0][0]
-            reason = Rejected(None, QuarantineReason.SERIES_REFUSED, str(refused), None)
-            rejected.append((delivery, reason))
+        if blame is None:
+            allowed, offsets = self._judge(understood, rejected)
+        else:
+            allowed, offsets = [], {}
+            rejected += [(d, Rejected(agent, QuarantineReason.INVALID, blame, None)) for d, agent, _ in understood]
+        samples = [(d, samples_of(message, offsets.get((agent, message.boot)))) for d, agent, message in allowed]
+        rejected += self._write(samples)
         self._checkpoint("series_written")
         self._mark(understood, rejected)
-        self._metrics.samples.inc(len(samples))
+        self._metrics.samples.inc(sum(len(of_one) for _, of_one in samples))
         self._metrics.commit_seconds.labels("telemetry").observe(time.monotonic() - started)
 
     def _judge(
-        self, understood: Sequence[tuple[Delivery, str, Telemetry]], rejected: list[tuple[Delivery, Rejected]]
-    ) -> list[tuple[Delivery, str, Telemetry]]:
+        self, understood: Sequence[_Told], rejected: list[tuple[Delivery, Rejected]]
+    ) -> tuple[list[_Told], dict[tuple[str, str], int]]:
+        """Return what may be written, and the offsets of boots whose clock was set after these samples."""
+        undated = {(agent, m.boot) for _, agent, m in understood if m.ts_q is ClockQuality.UNSET}
+        offsets: dict[tuple[str, str], int] = {}
         with self._database.read() as session:
             registry = load_registry(
                 session, {agent for _, agent, _ in understood}, {message.inst for _, _, message in understood}
             )
+            for agent, boot in undated:
+                with suppress(ClockUnset):
+                    offsets[agent, boot] = boot_offset(session, agent, boot)
         allowed = []
         for delivery, agent, message in understood:
             refusal = registry.refusal(agent, message.inst)
-            if refusal is None:
+            if refusal is None and message.ts_q is ClockQuality.UNSET and (agent, message.boot) not in offsets:
+                rejected.append((delivery, Rejected(agent, QuarantineReason.SERIES_REFUSED, ClockUnset.WHY, None)))
+            elif refusal is None:
                 allowed.append((delivery, agent, message))
             else:
                 detail = f"agent {agent} may not report about {message.inst} ({refusal.value}); register the metering"
                 rejected.append((delivery, Rejected(agent, refusal, detail, None)))
-        return allowed
+        return allowed, offsets
 
-    def _write(self, samples: Sequence[Sample]) -> SeriesRefused | None:
+    def _write(self, samples: Sequence[tuple[Delivery, list[Sample]]]) -> list[tuple[Delivery, Rejected]]:
+        """Write the samples of messages; return the messages of which the series will never take some."""
         if not samples:
-            return None
+            return []
         try:
-            self._series.write(samples)
+            self._series.write([sample for _, of_one in samples for sample in of_one])
         except SeriesRefused as refused:
             # The store has kept the other points; these will never be taken, so waiting would block for ever.
-            log.error("the series store refused samples", error=str(refused))
-            return refused
-        return None
+            why = {_point(refusal.sample): refusal.reason for refusal in refused.refused}
+            found = []
+            for delivery, of_one in samples:
+                reasons = [why[point] for point in map(_point, of_one) if point in why]
+                if reasons:
+                    detail = f"{len(reasons)} of {len(of_one)} samples refused: {reasons[0]}"
+                    found.append((delivery, Rejected(None, QuarantineReason.SERIES_REFUSED, detail, None)))
+            return found
+        return []
 
-    def _mark(
-        self, understood: Sequence[tuple[Delivery, str, Telemetry]], rejected: Sequence[tuple[Delivery, Rejected]]
-    ) -> None:
+    def _mark(self, understood: Sequence[_Told], rejected: Sequence[tuple[Delivery, Rejected]]) -> None:
         places = [((agent, message.stream), message.seq) for _, agent, message in understood]
         # What was set aside holds its place too, or its stream would wait for it for ever.
         places += [((r.agent, r.place.stream), r.place.seq) for _, r in rejected if r.agent and r.place]
@@ -127,8 +146,12 @@ class TelemetryPipe:
             known = load_registry(session, {agent for agent, _ in touched}, ()).agents
             written = {key: Written(frozenset(self._ahead[key]), floors[key]) for key in touched if key[0] in known}
             marks = mark_telemetry(session, written, now_ms) if written else {}
+            strays = written.keys() - marks.keys()
+            rejected = [*rejected, *_of_streams(understood, strays)]
             for delivery, reason in rejected:
                 set_aside(session, delivery.topic, delivery.payload, reason.reason, reason.detail, now_ms)
+        for key in strays:
+            del self._ahead[key]
         for (agent, stream), upto in marks.items():
             self._ahead[agent, stream] = {seq for seq in self._ahead[agent, stream] if seq > upto}
             self._acknowledge(agent, stream, StreamMark(upto, ()))
@@ -136,19 +159,15 @@ class TelemetryPipe:
             self._metrics.quarantined.labels(reason.reason.value).inc()
 
 
-def samples_of(message: Telemetry) -> list[Sample]:
-    """Return the samples of a batch: instants from its wall-clock label, power in whole milliwatts."""
-    t0_ms = timestamp_ms(message.ts)
-    energies = message.energy_wh or (None,) * len(message.dt_ms)
+def _point(sample: Sample) -> tuple[str, int, int, int]:
+    """A sample without its energy register, which a store may have taken from another sample of the same instant."""
+    return sample.instrument_id, sample.at_ms, sample.power_mw, sample.state
+
+
+def _of_streams(understood: Sequence[_Told], strays: Set[StreamKey]) -> list[tuple[Delivery, Rejected]]:
+    """Return what came as telemetry of streams that are usage's."""
     return [
-        Sample(
-            instrument_id=message.inst,
-            at_ms=t0_ms + dt_ms,
-            power_mw=round(power_w * 1000),
-            state=STATE_CODES[state],
-            energy_mwh=None if energy_wh is None else round(energy_wh * 1000),
-        )
-        for dt_ms, power_w, state, energy_wh in zip(
-            message.dt_ms, message.power_w, message.state, energies, strict=True
-        )
+        (delivery, Rejected(agent, QuarantineReason.WRONG_KIND, f"stream {message.stream} is one of usage", None))
+        for delivery, agent, message in understood
+        if (agent, message.stream) in strays
     ]

@@ -8,18 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from gateway.boots import Boots, hear
 from gateway.decode import Rejected, Understood, understand
+from gateway.isolating import one_by_one_where_needed
 from gateway.metrics import GatewayMetrics
 from gateway.skew import Skews
 from store.alerts import raise_alert
 from store.database import Database
-from store.errors import StoreError, TryAgain
 from store.ledger import Arrival, ChainMemory, CommitResult, StreamMark, commit_usage, load_registry, stream_marks
 from store.ledger.streams import StreamKey
 from store.liveness import Heard, note_heard
@@ -28,9 +25,6 @@ from store.tables.usage import QuarantineReason
 from wire.client import Delivery
 from wire.clock import Clock
 from wire.messages import AgentState, Birth, UsageRecord, timestamp_ms
-
-log = structlog.get_logger(__name__)
-_ENVIRONMENT = (OperationalError, InterfaceError, PoolTimeout, TryAgain, OSError)
 
 
 @dataclass
@@ -41,6 +35,13 @@ class _Sorted:
     rejected: list[tuple[Delivery, Rejected]] = field(default_factory=list)
     states: list[tuple[str, AgentState, bool]] = field(default_factory=list)
     births: list[tuple[str, Birth]] = field(default_factory=list)
+
+    def reject_streams(self, telemetrys: frozenset[StreamKey]) -> None:
+        """Set aside what came as usage of streams that are telemetry's: it has no place in them."""
+        for delivery, arrival in self.arrivals:
+            if (arrival.agent_id, arrival.stream) in telemetrys:
+                detail = f"stream {arrival.stream} of {arrival.agent_id} is one of telemetry"
+                self.rejected.append((delivery, Rejected(arrival.agent_id, QuarantineReason.WRONG_KIND, detail, None)))
 
 
 class UsagePipe:
@@ -69,17 +70,7 @@ class UsagePipe:
 
     def handle(self, batch: Sequence[Delivery]) -> None:
         """Commit one batch and acknowledge it to its agents. Raises for what may work later; then nothing was kept."""
-        try:
-            self._commit(batch, blame=None)
-        except _ENVIRONMENT:
-            raise
-        except (DBAPIError, StoreError, ValueError, LookupError) as error:
-            if len(batch) > 1:
-                for delivery in batch:
-                    self.handle([delivery])
-                return
-            log.error("a message cannot be stored and is set aside", topic=batch[0].topic, error=repr(error))
-            self._commit(batch, blame=f"the database refused it: {error}"[:500])
+        one_by_one_where_needed(batch, self._commit)
 
     def _commit(self, batch: Sequence[Delivery], blame: str | None) -> None:
         work = _sort(batch, blame)
@@ -90,6 +81,8 @@ class UsagePipe:
             self._judge(session, work)
             arrivals = [arrival for _, arrival in work.arrivals]
             result = self._store(session, arrivals, now_ms) if arrivals else None
+            if result is not None and result.wrong_kind:
+                work.reject_streams(result.wrong_kind)
             for delivery, rejected in work.rejected:
                 set_aside(session, delivery.topic, delivery.payload, rejected.reason, rejected.detail, now_ms)
             self._note_states(session, work, now_ms)
@@ -157,6 +150,7 @@ class UsagePipe:
                     queued=state.queued,
                     dropped=state.dropped,
                     skew_ms=None if retained or not state.online else now_ms - timestamp_ms(state.ts),
+                    retained=retained,
                 ),
             )
 
@@ -184,9 +178,11 @@ def _sort(batch: Sequence[Delivery], blame: str | None) -> _Sorted:
                 work.states.append((agent, state, delivery.retained))
             case Understood(agent, Birth() as birth) if blame is None:
                 work.births.append((agent, birth))
-            case Understood(agent, message):
-                detail = blame or f"{type(message).__name__} does not belong on this subscription"
+            case Understood(agent, message) if blame is None:
+                detail = f"{type(message).__name__} does not belong on this subscription"
                 work.rejected.append((delivery, Rejected(agent, QuarantineReason.WRONG_KIND, detail, None)))
+            case Understood(agent, _):
+                work.rejected.append((delivery, Rejected(agent, QuarantineReason.INVALID, blame or "", None)))
             case Rejected() as rejected:
                 work.rejected.append((delivery, rejected))
                 if rejected.place is not None and rejected.agent is not None:

@@ -5,8 +5,9 @@ one open alert a rule and subject. What happened once (a conflict, a quarantined
 here: a person says that it has been dealt with. Times are those of the process' clock, which the grace follows.
 """
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,11 +17,11 @@ from sqlalchemy.orm import Session
 
 from store.alerts import clear_alert, raise_alert
 from store.database import Database
-from store.liveness import GRACE, counts_as_online
+from store.liveness import SILENT_AFTER, counts_as_online, meterings_in_force, on_duty
 from store.tables.registry import Agent, Instrument
 from store.tables.usage import AgentStatus, Alert, MeterPosition, UsageRecordRow, UsageStream
 from wire.clock import Clock, from_ms
-from wire.messages import PowerState, StreamKind
+from wire.messages import PowerState, RecordKind, StreamKind
 
 log = structlog.get_logger(__name__)
 
@@ -28,20 +29,24 @@ LOOK_EVERY_S = 10.0
 GAP_AFTER = timedelta(seconds=60)
 SKEW_WARN_MS, SKEW_WRONG_MS = 5_000, 60_000
 CALM_AFTER = timedelta(hours=1)
+NEVER_HEARD_AFTER = timedelta(minutes=10)
 
-OFFLINE, SKEWED, WRONG_CLOCK = "agent_offline", "clock_skew", "clock_wrong"
+OFFLINE, NEVER_HEARD, SKEWED, WRONG_CLOCK = "agent_offline", "agent_never_heard", "clock_skew", "clock_wrong"
 GAP, SILENT, TWINS = "usage_gap", "sensor_silent", "duplicate_identity"
-WATCHED = (OFFLINE, SKEWED, WRONG_CLOCK, GAP, SILENT)
+_TAKE_TIME = [RecordKind.TICK.value, RecordKind.OPEN.value, RecordKind.CLOSE.value, RecordKind.GAP.value]
+WATCHED = (OFFLINE, NEVER_HEARD, SKEWED, WRONG_CLOCK, GAP, SILENT)
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Something that is so now. `owner` is the host that it concerns."""
+    """Something that is so now. `owner` is the host that it concerns. Not sure: nothing is raised, and what is open
+    stays open."""
 
     rule: str
     subject: str
     owner: str
     detail: str
+    is_sure: bool = True
 
 
 class Watch:
@@ -52,6 +57,7 @@ class Watch:
         self._clock = clock
         self._skews = skews
         self._gaps: dict[str, datetime] = {}
+        self._listening_since = from_ms(clock.now_ms())
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -71,7 +77,9 @@ class Watch:
         now = from_ms(now_ms)
         with self._database.read() as session:
             skews = _to_store(session, self._skews())
-            found = {(c.rule, c.subject): c for c in self._causes(session, now, skews)}
+            causes = self._causes(session, now, skews)
+            found = {(c.rule, c.subject): c for c in causes if c.is_sure}
+            unsure = {(c.rule, c.subject) for c in causes if not c.is_sure}
             open_now = {
                 (row[0], row[1])
                 for row in session.execute(
@@ -85,7 +93,8 @@ class Watch:
                 )
             ).all()
         fresh = [cause for key, cause in found.items() if key not in open_now]
-        gone = [key for key in open_now if key not in found] + [(TWINS, subject) for subject in calm]
+        gone = [key for key in open_now if key not in found and key not in unsure]
+        gone += [(TWINS, subject) for subject in calm]
         if fresh or gone or skews:
             with self._database.write() as session:
                 for agent, skew_ms in sorted(skews.items()):
@@ -108,11 +117,13 @@ class Watch:
         for status, host in rows:
             agent = status.agent_id
             hosts[agent] = host
-            # The grace is real time; a demo's clock runs faster.
-            since = status.changed_at + (GRACE * self._clock.speed - GRACE)
-            if not counts_as_online(status.online, since, now):
-                causes.append(Cause(OFFLINE, agent, host, f"not heard of since {status.changed_at.isoformat()}"))
-                continue
+            if not counts_as_online(status.online, status.changed_at, status.heard_at, now, self._clock.speed):
+                # Silence is for those to judge who have listened that long.
+                sure = not status.online or self._has_listened(SILENT_AFTER, now)
+                since = status.heard_at if status.online else status.changed_at
+                causes.append(Cause(OFFLINE, agent, host, f"not heard of since {since.isoformat()}", sure))
+                if sure:
+                    continue
             online.add(agent)
             skew_ms = skews.get(agent, status.skew_ms)
             # So is the way of a message: a tenth of a second of it is six of a clock that runs sixty times as fast.
@@ -121,9 +132,24 @@ class Watch:
                 rule = WRONG_CLOCK if off_ms > SKEW_WRONG_MS else SKEWED
                 side = "behind" if skew_ms > 0 else "ahead"
                 causes.append(Cause(rule, agent, host, f"its clock is {abs(skew_ms) / 1000:.0f} s {side}"))
+        causes += self._never_heard(session, hosts.keys(), now)
         causes += self._holes(session, hosts, now)
-        causes += _silent(session, online)
+        causes += _silent(session, online, now)
         return causes
+
+    def _never_heard(self, session: Session, heard: Set[str], now: datetime) -> list[Cause]:
+        """Agents that ought to speak and never did."""
+        late = NEVER_HEARD_AFTER * self._clock.speed
+        sure = self._has_listened(NEVER_HEARD_AFTER, now)
+        return [
+            Cause(NEVER_HEARD, duty.agent_id, duty.host_id, f"expected since {duty.since.isoformat()}", sure)
+            for duty in on_duty(session, now).values()
+            if duty.agent_id not in heard and now - duty.since >= late
+        ]
+
+    def _has_listened(self, long: timedelta, now: datetime) -> bool:
+        """Whether this watch has looked for so much real time."""
+        return now - self._listening_since >= long * self._clock.speed
 
     def _holes(self, session: Session, hosts: dict[str, str], now: datetime) -> list[Cause]:
         """Streams in which something has been missing for a minute."""
@@ -159,24 +185,49 @@ def _to_store(session: Session, skews: dict[str, int]) -> dict[str, int]:
     return {a: skew for a, skew in skews.items() if a in stored and abs(skew - stored[a]) > 1_000}
 
 
-def _silent(session: Session, online: set[str]) -> list[Cause]:
-    """Instruments whose agent is there and does not know what they do: the meter is silent."""
+def _silent(session: Session, online: Set[str], now: datetime) -> list[Cause]:
+    """Instruments whose agent is there and has not known what they do for two ticks: the meter is silent.
+
+    A single unknown interval says nothing: each restart and each hole leaves one.
+    """
     newest = (
         select(MeterPosition.instrument_id, func.max(MeterPosition.accounted_to).label("at"))
         .group_by(MeterPosition.instrument_id)
         .subquery()
     )
     rows = session.execute(
-        select(MeterPosition.instrument_id, MeterPosition.agent_id, MeterPosition.accounted_to, Instrument.host_id)
+        select(MeterPosition, Instrument.host_id)
         .join(
             newest,
             (newest.c.instrument_id == MeterPosition.instrument_id) & (newest.c.at == MeterPosition.accounted_to),
         )
         .join(Instrument, Instrument.instrument_id == MeterPosition.instrument_id)
         .where(MeterPosition.state == PowerState.UNKNOWN.value)
-    )
+    ).all()
+    in_force = meterings_in_force(session, now) if rows else {}
     return [
-        Cause(SILENT, row[0], row[3], f"agent {row[1]} gets no reading; unknown up to {row[2].isoformat()}")
-        for row in rows
-        if row[1] in online
+        Cause(
+            SILENT, at.instrument_id, host, f"agent {at.agent_id} gets no reading up to {at.accounted_to.isoformat()}"
+        )
+        for at, host in rows
+        if at.agent_id in online
+        and in_force.get(at.instrument_id, ("", now))[0] == at.agent_id
+        and _stays_unknown(session, at)
     ]
+
+
+def _stays_unknown(session: Session, at: MeterPosition) -> bool:
+    """Whether two records of unknown time followed the one with which it began."""
+    payloads = session.scalars(
+        select(UsageRecordRow.payload)
+        .where(
+            UsageRecordRow.agent_id == at.agent_id,
+            UsageRecordRow.stream == at.stream,
+            UsageRecordRow.instrument_id == at.instrument_id,
+            UsageRecordRow.kind.in_(_TAKE_TIME),
+        )
+        .order_by(UsageRecordRow.seq.desc())
+        .limit(3)
+    ).all()
+    unknown = PowerState.UNKNOWN.value
+    return len(payloads) == 3 and all(json.loads(payload)["state"] == unknown for payload in payloads)

@@ -1,6 +1,6 @@
 """Alerts: things a person should look at. One open alert a rule and subject, counted until somebody is done with it."""
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import ColumnElement, CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from store.tables.registry import Agent, Instrument
@@ -47,10 +47,17 @@ def raise_alert(
 
 def clear_alert(session: Session, rule: str, subject: str, now_ms: int, by: str) -> bool:
     """Close the open alert of a rule and subject; return whether there was one. `by`: a person, or `system`."""
+    return _close(session, (Alert.rule == rule) & (Alert.subject == subject), now_ms, by)
+
+
+def finish_alert(session: Session, alert_id: str, now_ms: int, by: str) -> bool:
+    """Close one alert; return whether it was open. Whoever finds its cause again raises another."""
+    return _close(session, Alert.alert_id == alert_id, now_ms, by)
+
+
+def _close(session: Session, which: ColumnElement[bool], now_ms: int, by: str) -> bool:
     result = session.execute(
-        update(Alert)
-        .where(Alert.rule == rule, Alert.subject == subject, Alert.open_slot == 1)
-        .values(open_slot=None, done_by=by, last_at=from_ms(now_ms)),
+        update(Alert).where(which, Alert.open_slot == 1).values(open_slot=None, done_by=by, last_at=from_ms(now_ms)),
         execution_options={"synchronize_session": False},
     )
     assert isinstance(result, CursorResult)

@@ -3,17 +3,17 @@
 A check that finds nothing says so; one that finds something names at most ten subjects and counts the rest.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, literal, select
 from sqlalchemy.orm import Session
 
-from store.liveness import counts_as_online
+from store.liveness import counts_as_online, on_duty
 from store.series import SeriesError, SeriesStore
 from store.tables.calendar import Due
-from store.tables.registry import Agent, Metering
 from store.tables.usage import AgentStatus, Alert, Quarantine, UsageRecordRow, UsageSession, UsageStream
 from wire.messages import StreamKind
 
@@ -32,9 +32,10 @@ class Symptom:
     subjects: tuple[str, ...] = field(default=())
 
 
-def examine(session: Session, series: SeriesStore, now: datetime) -> list[Symptom]:
-    """Ask every question of a migrated ledger and its time series."""
-    found = [check(session, now) for check in _CHECKS]
+def examine(session: Session, series: SeriesStore, now: datetime, speed: float = 1.0) -> list[Symptom]:
+    """Ask every question of a migrated ledger and its time series. `speed` is that of the clock that `now` is of."""
+    checks = (quarantine, alerts, partial(agents, speed=speed), holes, due, stale_sessions)
+    found = [check(session, now) for check in checks]
     return [*found, series_answers(series)]
 
 
@@ -48,10 +49,10 @@ def series_answers(series: SeriesStore) -> Symptom:
 
 
 def quarantine(session: Session, now: datetime) -> Symptom:
-    """Messages that were set aside and not replayed, by reason."""
+    """Messages that were set aside, not replayed, and that nobody said to be done with, by reason."""
     rows = session.execute(
         select(Quarantine.reason, func.count(), func.max(Quarantine.last_at))
-        .where(Quarantine.replayed_at.is_(None))
+        .where(_waits())
         .group_by(Quarantine.reason)
         .order_by(Quarantine.reason)
     ).all()
@@ -70,20 +71,17 @@ def alerts(session: Session, now: datetime) -> Symptom:
     return _named("alerts", "open alerts", [f"{r} {s} ({o or 'county'}, {t} times)" for r, s, o, t in rows])
 
 
-def agents(session: Session, now: datetime) -> Symptom:
+def agents(session: Session, now: datetime, speed: float) -> Symptom:
     """Agents that speak for an instrument and are not there, or were never heard of."""
-    rows = session.execute(
-        select(Agent.agent_id, AgentStatus.online, AgentStatus.changed_at)
-        .outerjoin(AgentStatus, AgentStatus.agent_id == Agent.agent_id)
-        .where(Agent.revoked_at.is_(None), select(Metering).where(Metering.agent_id == Agent.agent_id).exists())
-        .order_by(Agent.agent_id)
-    )
+    heard = {status.agent_id: status for status in session.scalars(select(AgentStatus))}
     silent = []
-    for agent, online, changed_at in rows:
-        if changed_at is None:
+    for agent in sorted(on_duty(session, now)):
+        status = heard.get(agent)
+        if status is None:
             silent.append(f"{agent} was never heard of")
-        elif not counts_as_online(online, changed_at, now):
-            silent.append(f"{agent} since {changed_at.isoformat()}")
+        elif not counts_as_online(status.online, status.changed_at, status.heard_at, now, speed):
+            since = status.heard_at if status.online else status.changed_at
+            silent.append(f"{agent} since {since.isoformat()}")
     return _named("agents", "agents silent", silent)
 
 
@@ -129,19 +127,20 @@ def stale_sessions(session: Session, now: datetime) -> Symptom:
     return _named("sessions", "open sessions stale", [f"{name}, last {last.isoformat()}" for name, last in rows])
 
 
+def _waits() -> ColumnElement[bool]:
+    """Not replayed, and the alert about it is open: being done with that says that the message stays where it is."""
+    about = (Alert.rule == literal("quarantine_").concat(Quarantine.reason)) & (Alert.subject == Quarantine.topic)
+    told = select(Alert.alert_id).where(about, Alert.open_slot == 1, Alert.first_at <= Quarantine.last_at)
+    return Quarantine.replayed_at.is_(None) & told.exists()
+
+
 def _named(name: str, what: str, lines: Sequence[str]) -> Symptom:
     more = () if len(lines) <= NAMED_AT_MOST else (f"and {len(lines) - NAMED_AT_MOST} more",)
     return Symptom(name, not lines, f"{len(lines)} {what}", (*lines[:NAMED_AT_MOST], *more))
 
 
-_CHECKS: tuple[Callable[[Session, datetime], Symptom], ...] = (quarantine, alerts, agents, holes, due, stale_sessions)
-
-
 def newest_first(session: Session, limit: int = NAMED_AT_MOST) -> Iterator[Quarantine]:
     """Yield what was set aside last, the newest first."""
     yield from session.scalars(
-        select(Quarantine)
-        .where(Quarantine.replayed_at.is_(None))
-        .order_by(Quarantine.last_at.desc(), Quarantine.quarantine_id)
-        .limit(limit)
+        select(Quarantine).where(_waits()).order_by(Quarantine.last_at.desc(), Quarantine.quarantine_id).limit(limit)
     )

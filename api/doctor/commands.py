@@ -16,7 +16,7 @@ from api.doctor.checks import Symptom, examine, newest_first
 from api.doctor.expiry import expire_samples, expire_ticks
 from api.errors import invalid, not_found
 from store.ledger import ReplayRefused
-from store.requeue import Replayed, replay_quarantined
+from store.requeue import Replayed, replay_quarantined, together
 from store.series import SeriesStore, open_series
 from store.tables.registry import Instrument
 from store.tables.usage import Quarantine, QuarantineReason, UsageSession
@@ -44,7 +44,7 @@ def doctor(as_json: AsJson = False, data_dir: DataDir = None) -> None:
         try:
             # That the ledger could be opened at all means that its schema is of this program's version.
             symptoms = [Symptom("schema", True, "the ledger's schema is current")]
-            symptoms += examine(work.session, series, work.now)
+            symptoms += examine(work.session, series, work.now, ledger.clock.speed)
             newest = [(row.quarantine_id, row.reason, row.topic, row.detail) for row in newest_first(work.session)]
         finally:
             series.close()
@@ -109,7 +109,8 @@ def replay(
     Example: openlab quarantine replay --reason unknown_instrument
 
     A record takes its place in its stream, as if it had been understood at once. One that would change use that was
-    already given to a booking stays; its session gets an anomaly, for a person to correct.
+    already given to a booking stays; its session gets an anomaly, for a person to correct. Samples of telemetry go into
+    the time series.
     """
     if (quarantine_id is None) == (reason is None):
         raise invalid(
@@ -118,15 +119,25 @@ def replay(
     done: list[Replayed] = []
     stays: list[tuple[str, str]] = []
     with open_ledger(data_dir=data_dir) as ledger:
-        with ledger.look("quarantine") as work:
-            ids = _ids(work.session, quarantine_id, reason)
-        for one in ids:
-            try:
-                with ledger.unit("quarantine") as work:
-                    done.append(replay_quarantined(work.session, one, ledger.clock.now_ms(), "system:quarantine"))
-            except ReplayRefused as refused:
-                stays.append((one, str(refused)))
-                _tell(ledger, one, refused)
+        with usable():
+            series = _series(ledger)
+        try:
+            with ledger.look("quarantine") as work:
+                groups = together(work.session, _ids(work.session, quarantine_id, reason))
+            while groups:
+                ids = groups.pop(0)
+                try:
+                    with ledger.unit("quarantine") as work:
+                        now_ms = ledger.clock.now_ms()
+                        done += replay_quarantined(work.session, series, ids, now_ms, "system:quarantine")
+                except ReplayRefused as refused:
+                    if len(ids) > 1:
+                        groups += [[one] for one in ids]  # it may be one of them that is in the way
+                        continue
+                    stays.append((ids[0], str(refused)))
+                    _tell(ledger, ids[0], refused)
+        finally:
+            series.close()
     if as_json:
         typer.echo(json.dumps({"replayed": [asdict(one) for one in done], "stays": dict(stays)}, ensure_ascii=False))
     else:
@@ -156,7 +167,8 @@ def expire(
         try:
             before_ms = ledger.clock.now_ms() - days * 86_400_000
             ticks = expire_ticks(ledger.database, from_ms(before_ms), ledger.clock.now_ms(), do_it=do_it)
-            samples = expire_samples(ledger.database, series, before_ms, do_it=do_it)
+            with ledger.look("expire") as work:
+                samples = expire_samples(work.session, series, before_ms, do_it=do_it)
         finally:
             series.close()
     if as_json:

@@ -31,8 +31,8 @@ def instrument_to_watch(work: Work, instrument_id: str) -> Instrument:
     actor = work.actor
     if not (is_system(actor) or actor.has(*SEE_ALL) or actor.manages(instrument.host_id)):
         raise forbidden(
-            "只能查看本单位仪器的使用记录。",
-            "The use of an instrument is for its own host and the county to see.",
+            "只能查看本单位仪器的使用记录;其他单位的请联系县科技局。",
+            "The use of an instrument is for its own host and the county to see; ask one of them.",
             instrument_id=instrument_id,
         )
     return instrument
@@ -126,7 +126,7 @@ def _check(window: Interval, longest: timedelta) -> None:
     if window.to_at - window.from_at > longest:
         raise invalid(
             "window_too_long",
-            f"一次最多查询 {longest.days} 天。",
+            f"请分次查询,一次最多 {longest.days} 天。",
             f"Ask for at most {longest.days} days at a time.",
             field="to",
             days=longest.days,

@@ -7,10 +7,13 @@ Used by store.ledger.records inside its transaction, under the stream's row lock
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from store.ledger.chain import LINK_AFTER_RECORDS, METRIC_RUNNING, ChainBuilder, Statement
+from store.ledger.dating import UNSET, date_closed, date_open, step_of
 from store.ledger.fold import (
+    STREAM_LOST,
     Effect,
     Oddity,
     OpenSession,
@@ -21,8 +24,9 @@ from store.ledger.fold import (
     fold,
     is_about_an_instrument,
 )
-from store.ledger.loading import Known
+from store.ledger.loading import Known, Undated
 from store.ledger.memory import Pending
+from store.ledger.refolding import dates_stay_reason
 from store.ledger.streams import StreamHead
 from store.ledger.writes import Row, Writes, reading_subject
 from store.tables.usage import EntryKind
@@ -44,6 +48,7 @@ class StreamFolder:
         self._stored = known.positions.get(head.key, {})
         self._positions: dict[str, Position] = dict(self._stored)
         self._chain = ChainBuilder(head, recorded_by, now_ms, known.pending.get(head.key))
+        self._undated = {one.closed.session.session_id: one for one in known.undated.get(head.key, ())}
 
     def fold_all(self, arrivals: Sequence[Arrival]) -> Pending:
         """Fold records that continue the stream, in order. Returns the digest of what no link covers yet."""
@@ -56,6 +61,8 @@ class StreamFolder:
             elif not is_about_an_instrument(record):
                 self._link_event(arrival.seq, None, record.kind.value)
                 self._alarm(record)
+                if (step_ms := step_of(record)) is not None:
+                    touched |= self._date_again(record, step_ms)
                 if record.kind is RecordKind.CHECKIN:
                     self._writes.to_check_in.add(reading_subject(self._head.agent_id, self._head.stream, record.seq))
             else:
@@ -105,19 +112,65 @@ class StreamFolder:
 
     def _close(self, record: UsageRecord, closed: SessionClosed) -> None:
         name = closed.session.session_id
+        if STREAM_LOST in closed.session.flags:
+            # It was ended, stated and matched when the stream seemed over. What came after is for people to correct.
+            told = f"session {name} was settled when its stream seemed over; its meter says {closed.running_ms} ms"
+            self._writes.alert("use_after_stream_end", record.inst, told)
+            return
         self._write_session(name, closed_columns(closed))
         self._chain.link(record.seq, session_statement(record.inst, closed))
         self._writes.to_match.add(name)
+        if not UNSET.isdisjoint(closed.session.flags):
+            self._undated[name] = Undated(record.inst, closed, 1, closed.running_ms, is_matched=False)
+
+    def _date_again(self, clock: UsageRecord, step_ms: int) -> set[str]:
+        """Shift what this boot dated before its clock was set; return the instruments whose open session it was."""
+        touched = set()
+        for inst, position in self._positions.items():
+            dated = date_open(position, clock, step_ms)
+            if dated is not None and dated.open is not None:
+                self._positions[inst] = dated
+                touched.add(inst)
+                row = opening_columns(self._head, self._known, inst, dated.open) | open_columns(dated, dated.open)
+                self._redate(dated.open.session_id, row)
+        for name, one in list(self._undated.items()):
+            closed = date_closed(one.closed, clock, step_ms)
+            if closed is None:
+                continue
+            if one.is_matched:
+                # Somebody was given this use by the date it had. That is for people to correct.
+                self._link_event(clock.seq, one.instrument_id, dates_stay_reason(name))
+                told = f"session {name} was matched before its clock was set, by {step_ms} ms"
+                self._writes.alert("dated_too_late", one.instrument_id, told)
+                continue
+            statement = replace(
+                session_statement(one.instrument_id, closed), kind=EntryKind.CORRECTION, reason="the clock was set"
+            )
+            reversal = replace(statement, quantity_ms=-one.stated_ms, revision=one.revision + 1)
+            self._chain.link(clock.seq, reversal)
+            self._chain.link(clock.seq, replace(statement, revision=one.revision + 2))
+            row = opening_columns(self._head, self._known, one.instrument_id, closed.session) | closed_columns(closed)
+            self._redate(name, row)
+            self._writes.to_match.add(name)
+            self._undated[name] = replace(one, closed=closed, revision=one.revision + 2)
+        return touched
+
+    def _redate(self, name: str, row: Row) -> None:
+        if name in self._writes.new_sessions:
+            self._writes.new_sessions[name].update(row)
+        else:
+            self._writes.changed_sessions.pop(name, None)
+            self._writes.dated_sessions[name] = row
 
     def _write_session(self, name: str, columns: Row) -> None:
-        fresh = self._writes.new_sessions.get(name)
-        if fresh is not None:
-            fresh.update(columns)
-        else:
-            self._writes.changed_sessions[name] = {"session_id": name, **columns}
+        for rows in (self._writes.new_sessions, self._writes.dated_sessions):
+            if name in rows:
+                rows[name].update(columns)
+                return
+        self._writes.changed_sessions[name] = {"session_id": name, **columns}
 
     def _write(self, position: Position) -> None:
-        if position.open is not None:
+        if position.open is not None and STREAM_LOST not in position.open.flags:
             self._write_session(position.open.session_id, open_columns(position, position.open))
         key = (self._head.key, position.instrument_id)
         row = {

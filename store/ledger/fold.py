@@ -8,12 +8,13 @@ the odometer still decides.
 from dataclasses import dataclass, replace
 
 from wire.ids import session_id
-from wire.messages import Odometer, PowerState, RecordKind, UsageRecord, timestamp_ms
+from wire.messages import ClockQuality, Odometer, PowerState, RecordKind, UsageRecord, timestamp_ms
 
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A session that has begun and not ended: where its odometers stood at the start."""
+    """A session that has begun and not ended: where its odometers stood at the start. `boot` is that of the record that
+    opened it, "" where that is lost; it is only needed of one whose clock was not set."""
 
     session_id: str
     open_seq: int
@@ -21,6 +22,7 @@ class OpenSession:
     running_first_ms: int
     unknown_first_ms: int
     flags: frozenset[str]
+    boot: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,15 @@ class SessionOpened:
 
 @dataclass(frozen=True)
 class SessionClosed:
-    """A session ended. Running time is the difference of the odometers, never a sum of messages."""
+    """A session ended. Running time is the difference of the odometers, never a sum of messages. `boot` is that of the
+    record `close_seq`."""
 
     session: OpenSession
     close_seq: int
     ended_ms: int
     running_ms: int
     unknown_ms: int
+    boot: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,20 @@ class Oddity:
 
 Effect = SessionOpened | SessionClosed | UnknownTime | Oddity
 
+CLOSE_LOST = "close_lost"
+"""Flag of a session that ends where its last record does, because the one that closed it is lost."""
+OPEN_LOST = "open_lost"
+"""Flag of a session whose begin lies in a hole: the record that opened it is lost."""
+STREAM_LOST = "stream_lost"
+"""Flag of a session that was ended because its stream will not go on (store.ledger.ending)."""
+START_UNSET, END_UNSET = "start_unset", "end_unset"
+"""Flags of a session that began, or ended, while its agent's clock was not set (store.ledger.dating)."""
+DATED_AGAIN = "dated_again"
+"""Flag of a session that was dated again when the clock was set."""
+EDGES_LOST = frozenset({CLOSE_LOST, OPEN_LOST, STREAM_LOST, "closed_by_next_open"})
+"""Flags of a session of which not every second is proved to be its own, or all of it to be here."""
+
+_NAME_THEIR_SESSION = frozenset({RecordKind.TICK, RecordKind.GAP, RecordKind.CLOSE})
 _TAKE_NO_TIME = frozenset({RecordKind.CONFIG, RecordKind.SPOOL_LOST, RecordKind.CLOCK, RecordKind.CHECKIN})
 
 
@@ -88,7 +106,11 @@ def fold(before: Position | None, record: UsageRecord) -> tuple[Position, tuple[
     effects: list[Effect] = list(_oddities(before, record))
     odo = record.odo if before is None else _higher(before.odo, record.odo)
     unknown_before = 0 if before is None else before.odo.unknown
-    current = before.open if before else None
+    current, sessions = (before.open, before.sessions) if before else (None, 0)
+    if record.kind in _NAME_THEIR_SESSION and record.session != (current.session_id if current else None):
+        current, found = _edges_lost(before, record)
+        effects += found
+        sessions += sum(isinstance(effect, SessionOpened) for effect in found)
     if odo.unknown > unknown_before:
         duration = odo.unknown - unknown_before
         inside = current.session_id if current else None
@@ -96,18 +118,20 @@ def fold(before: Position | None, record: UsageRecord) -> tuple[Position, tuple[
     if current is not None and record.flags:
         current = replace(current, flags=current.flags | set(record.flags))
 
-    sessions = before.sessions if before else 0
+    is_unset = record.ts_q is ClockQuality.UNSET
+    unset_end = [END_UNSET] if is_unset else []
     if record.kind is RecordKind.OPEN:
         if current is not None:
             effects.append(Oddity("open_while_open", f"{current.session_id} was still open at record {record.seq}"))
-            effects.append(_closed(current, record, odo, at_ms, "closed_by_next_open"))
+            effects.append(_closed(current, record, odo, at_ms, "closed_by_next_open", *unset_end))
         current = OpenSession(
             session_id=session_id(record.inst, record.stream, record.seq),
             open_seq=record.seq,
             started_ms=at_ms,
             running_first_ms=odo.running,
             unknown_first_ms=odo.unknown,
-            flags=frozenset(record.flags),
+            flags=frozenset([*record.flags, *([START_UNSET] if is_unset else [])]),
+            boot=record.boot,
         )
         sessions += 1
         if record.session != current.session_id:
@@ -117,7 +141,7 @@ def fold(before: Position | None, record: UsageRecord) -> tuple[Position, tuple[
         if current is None:
             effects.append(Oddity("close_without_open", f"record {record.seq} closes {record.session}"))
         else:
-            effects.append(_closed(current, record, odo, at_ms, None))
+            effects.append(_closed(current, record, odo, at_ms, *unset_end))
             current = None
 
     after = Position(
@@ -134,15 +158,71 @@ def fold(before: Position | None, record: UsageRecord) -> tuple[Position, tuple[
     return after, tuple(effects)
 
 
-def _closed(session: OpenSession, record: UsageRecord, odo: Odometer, at_ms: int, flag: str | None) -> SessionClosed:
-    flagged = replace(session, flags=session.flags | {flag}) if flag else session
+def _edges_lost(before: Position | None, record: UsageRecord) -> tuple[OpenSession | None, list[Effect]]:
+    """Return the session that goes on at the begin of a record which names another one than the open one, and what
+    that means: the record that closed or opened is lost.
+
+    What ran in the hole belongs to the one session that touches it. Between two of them nobody can say whose it was:
+    neither gets it, and a person is told how much it is.
+    """
+    current = before.open if before else None
+    begins = _at_begin(before, record)
+    began_ms = timestamp_ms(record.ts) - (record.to_ms - record.from_ms)
+    after_seq = before.last_seq if before else 0
+    open_seq = _seq_in(record, after_seq)
+    if record.session is not None and open_seq is None:
+        # No record of this hole can have opened it, so the name proves nothing.
+        told = f"record {record.seq} names {record.session}, which no record between {after_seq} and it can have opened"
+        return current, [Oddity("session_id_differs", told)]
+    effects: list[Effect] = []
+    hole_ms = begins.running - before.odo.running if before else 0
+    if before is not None and current is not None:
+        ends, ended_ms = (before.odo, before.at_ms) if open_seq is not None else (begins, began_ms)
+        is_unset = record.ts_q is ClockQuality.UNSET if open_seq is None else START_UNSET in current.flags
+        flags = [CLOSE_LOST, *([END_UNSET] if is_unset else [])]
+        effects.append(_closed(current, before, ends, ended_ms, *flags))
+        told = f"{current.session_id} was still open, record {record.seq} names {record.session}"
+        effects.append(Oddity(CLOSE_LOST, told))
+    if open_seq is None or record.session is None:
+        return None, effects
+    is_alone = before is not None and current is None
+    opened = OpenSession(
+        session_id=record.session,
+        open_seq=open_seq,
+        started_ms=began_ms,
+        running_first_ms=begins.running - (hole_ms if is_alone else 0),
+        unknown_first_ms=begins.unknown,
+        flags=frozenset({OPEN_LOST, START_UNSET} if record.ts_q is ClockQuality.UNSET else {OPEN_LOST}),
+    )
+    nobodys = 0 if is_alone else hole_ms
+    told = f"record {record.seq} names {record.session}; {nobodys} ms ran in the hole before it that no session has"
+    return opened, [*effects, SessionOpened(opened), Oddity(OPEN_LOST, told)]
+
+
+def _seq_in(record: UsageRecord, after_seq: int) -> int | None:
+    """Return the number of the record that opened the session which `record` names, where it lies after `after_seq`."""
+    prefix, _, number = (record.session or "").rpartition(".")
+    if prefix != f"{record.inst}.{record.stream}" or not (number.isascii() and number.isdigit()):
+        return None
+    return int(number) if after_seq < int(number) < record.seq else None
+
+
+def _at_begin(before: Position | None, record: UsageRecord) -> Odometer:
+    """Where the odometer stood when a record's interval began."""
+    ms, odo = record.to_ms - record.from_ms, record.odo
+    begins = Odometer(**{s.value: max(0, getattr(odo, s.value) - (ms if s is record.state else 0)) for s in PowerState})
+    return begins if before is None else _higher(before.odo, begins)
+
+
+def _closed(session: OpenSession, by: UsageRecord | Position, odo: Odometer, at_ms: int, *flags: str) -> SessionClosed:
     return SessionClosed(
-        session=flagged,
-        close_seq=record.seq,
+        session=replace(session, flags=session.flags | set(flags)),
+        close_seq=by.seq if isinstance(by, UsageRecord) else by.last_seq,
         # A clock that was set back must not end a session before it began; its length is the odometer's anyway.
         ended_ms=max(session.started_ms, at_ms),
         running_ms=odo.running - session.running_first_ms,
         unknown_ms=odo.unknown - session.unknown_first_ms,
+        boot=by.boot,
     )
 
 
@@ -195,6 +275,13 @@ def is_about_an_instrument(record: UsageRecord) -> bool:
 
 
 __all__ = [
+    "CLOSE_LOST",
+    "DATED_AGAIN",
+    "EDGES_LOST",
+    "END_UNSET",
+    "OPEN_LOST",
+    "START_UNSET",
+    "STREAM_LOST",
     "Effect",
     "Oddity",
     "OpenSession",

@@ -2,30 +2,48 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import BigInteger, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, not_, or_, select, tuple_, type_coerce
 from sqlalchemy.orm import Session
 
-from store.ledger.fold import OpenSession, Position
+from store.ledger.chain import METRIC_RUNNING
+from store.ledger.fold import END_UNSET, OPEN_LOST, START_UNSET, STREAM_LOST, OpenSession, Position, SessionClosed
 from store.ledger.memory import ChainMemory, Pending
 from store.ledger.streams import StreamHead, StreamKey
+from store.tables.calendar import BookingUse, UnbookedUse
 from store.tables.registry import Metering
-from store.tables.usage import MeterPosition, UsageRecordRow, UsageSession, UsageStream
-from wire.messages import Odometer, PowerState
+from store.tables.usage import MeterPosition, UsageEntry, UsageRecordRow, UsageSession, UsageStream
+from wire.clock import to_ms
+from wire.messages import Odometer, PowerState, UsageRecord
+
+Positions = dict[StreamKey, dict[str, Position]]
+
+
+@dataclass(frozen=True)
+class Undated:
+    """A closed session that began or ended while its clock was not set. `revision` is that of its last statement."""
+
+    instrument_id: str
+    closed: SessionClosed
+    revision: int
+    stated_ms: int
+    is_matched: bool
 
 
 @dataclass(frozen=True)
 class Known:
-    """Where the instruments of some streams stand, what their agents' metering facts are, what no link covers yet."""
+    """Where the instruments of some streams stand, what their agents' metering facts are, what no link covers yet, and
+    which sessions wait for a clock to be set."""
 
-    positions: dict[StreamKey, dict[str, Position]]
+    positions: Positions
     meterings: dict[tuple[str, str], list[datetime]]
     pending: dict[StreamKey, Pending]
+    undated: dict[StreamKey, list[Undated]] = field(default_factory=dict)
 
     def metering_at(self, instrument_id: str, agent_id: str, at: datetime) -> datetime:
         """Return the start of the metering fact that a session of this agent cites: the one in force at `at`, or the
@@ -37,18 +55,25 @@ class Known:
 
 
 def load_known(
-    session: Session, heads: Sequence[StreamHead], memory: ChainMemory | None, opening: Iterable[str]
+    session: Session,
+    heads: Sequence[StreamHead],
+    memory: ChainMemory | None,
+    opening: Callable[[Positions], Iterable[str]],
+    clocks_set: Iterable[StreamKey] = (),
 ) -> Known:
-    """Read what folding needs of these locked streams. `memory` may spare the reading of hashes; `opening` are the
-    agents of whom a session may begin: only those need a metering fact."""
+    """Read what folding needs of these locked streams. `memory` may spare the reading of hashes; `opening` says, of
+    where they stand, the agents of whom a session may begin: only those need a metering fact. `clocks_set` are the
+    streams in which a clock is set now: only of those the sessions that wait for it are needed."""
+    positions = _positions(session, [head.key for head in heads])
     return Known(
-        _positions(session, [head.key for head in heads]),
-        _meterings(session, opening),
+        positions,
+        _meterings(session, opening(positions)),
         _pending(session, heads, memory),
+        {key: _undated(session, key) for key in clocks_set},
     )
 
 
-def _positions(session: Session, keys: Sequence[StreamKey]) -> dict[StreamKey, dict[str, Position]]:
+def _positions(session: Session, keys: Sequence[StreamKey]) -> Positions:
     found: dict[StreamKey, dict[str, Position]] = defaultdict(dict)
     rows = session.execute(
         select(
@@ -76,7 +101,67 @@ def _positions(session: Session, keys: Sequence[StreamKey]) -> dict[StreamKey, d
         .where(tuple_(MeterPosition.agent_id, MeterPosition.stream).in_(keys))
     )
     for row in rows:
-        found[row.agent_id, row.stream][row.instrument_id] = _position_of(row)
+        position = _position_of(row)
+        if position.open is not None and START_UNSET in position.open.flags:
+            boot = _boot_of(session, (row.agent_id, row.stream), position.open.open_seq, position.open.flags)
+            position = replace(position, open=replace(position.open, boot=boot))
+        found[row.agent_id, row.stream][row.instrument_id] = position
+    return found
+
+
+def _boot_of(session: Session, key: StreamKey, seq: int, flags: frozenset[str]) -> str:
+    """The boot of the record that opened a session; "" where that is lost."""
+    return "" if OPEN_LOST in flags else _record(session, key, seq).boot
+
+
+def _record(session: Session, key: StreamKey, seq: int) -> UsageRecord:
+    payload = session.execute(
+        select(UsageRecordRow.payload).where(
+            UsageRecordRow.agent_id == key[0], UsageRecordRow.stream == key[1], UsageRecordRow.seq == seq
+        )
+    ).scalar_one()
+    return UsageRecord.model_validate_json(payload)
+
+
+def _undated(session: Session, key: StreamKey) -> list[Undated]:
+    rows = session.scalars(
+        select(UsageSession)
+        .where(
+            UsageSession.agent_id == key[0],
+            UsageSession.stream == key[1],
+            UsageSession.ended_at.is_not(None),
+            or_(UsageSession.flags.contains(START_UNSET), UsageSession.flags.contains(END_UNSET)),
+            not_(UsageSession.flags.contains(STREAM_LOST)),
+        )
+        .order_by(UsageSession.open_seq)
+    ).all()
+    found = []
+    for row in rows:
+        assert row.close_seq is not None
+        assert row.ended_at is not None
+        flags = frozenset(row.flags.split())
+        boot = _boot_of(session, key, row.open_seq, flags)
+        first = (row.odo_running_first_ms, row.odo_unknown_first_ms)
+        opened = OpenSession(row.session_id, row.open_seq, to_ms(row.started_at), *first, flags, boot)
+        closed = SessionClosed(
+            opened,
+            row.close_seq,
+            to_ms(row.ended_at),
+            row.odo_running_last_ms - row.odo_running_first_ms,
+            row.odo_unknown_last_ms - row.odo_unknown_first_ms,
+            _record(session, key, row.close_seq).boot,
+        )
+        stated = session.execute(
+            select(UsageEntry.revision, UsageEntry.quantity_ms)
+            .where(UsageEntry.session_id == row.session_id, UsageEntry.metric == METRIC_RUNNING)
+            .order_by(UsageEntry.revision.desc())
+            .limit(1)
+        ).one()
+        is_matched = any(
+            session.scalar(select(table.session_id).where(table.session_id == row.session_id).limit(1)) is not None
+            for table in (BookingUse, UnbookedUse)
+        )
+        found.append(Undated(row.instrument_id, closed, stated.revision, stated.quantity_ms, is_matched))
     return found
 
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from store.ledger.applying import flags_text, position_columns
 from store.ledger.chain import Fault
-from store.ledger.fold import Position, SessionClosed, is_about_an_instrument
+from store.ledger.dating import relabelled
+from store.ledger.fold import DATED_AGAIN, STREAM_LOST, OpenSession, Position, SessionClosed, is_about_an_instrument
 from store.ledger.refolding import (
     PARKED,
     Refold,
     StoredRecord,
+    dates_stay,
     folded_ticks,
     stored_records,
     understood,
@@ -19,39 +21,58 @@ from store.ledger.refolding import (
 )
 from store.tables.usage import MeterPosition, UsageRecordRow, UsageSession, UsageStream
 from wire.clock import from_ms
-from wire.messages import UsageRecord
+from wire.messages import RecordKind, UsageRecord
+
+_BETWEEN = (
+    select(UsageRecordRow.seq, UsageRecordRow.kind, UsageRecordRow.payload, UsageRecordRow.payload_sha256)
+    .where(
+        UsageRecordRow.agent_id == bindparam("agent"),
+        UsageRecordRow.stream == bindparam("stream"),
+        or_(UsageRecordRow.instrument_id == bindparam("instrument"), UsageRecordRow.kind == PARKED),
+        UsageRecordRow.seq >= bindparam("first"),
+        UsageRecordRow.seq <= bindparam("last"),
+    )
+    .order_by(UsageRecordRow.seq)
+)
+
+_CLOCKS_AFTER = (
+    select(UsageRecordRow.payload)
+    .where(
+        UsageRecordRow.agent_id == bindparam("agent"),
+        UsageRecordRow.stream == bindparam("stream"),
+        UsageRecordRow.kind == RecordKind.CLOCK.value,
+        UsageRecordRow.seq > bindparam("first"),
+    )
+    .order_by(UsageRecordRow.seq)
+)
 
 
 def session_records(session: Session, session_id: str) -> list[UsageRecord]:
     """Return the records of one session in the order of seq, from its open to its close (or newest) one.
 
     Between them every record of that instrument in the stream that is still kept: each carries the odometer at its
-    end. Raises LookupError for an unknown session.
+    end. In a session that was dated again when the clock was set, so are its records. Raises LookupError for an unknown
+    session.
     """
     found = session.get(UsageSession, session_id)
     if found is None:
         raise LookupError(f"there is no session {session_id}")
-    unparked = unparked_seqs(session, (found.agent_id, found.stream))
-    mine = UsageRecordRow.instrument_id == found.instrument_id
-    if unparked:
-        mine = or_(mine, and_(UsageRecordRow.kind == PARKED, UsageRecordRow.seq.in_(unparked)))
-    rows = session.execute(
-        select(UsageRecordRow.seq, UsageRecordRow.kind, UsageRecordRow.payload, UsageRecordRow.payload_sha256)
-        .where(
-            UsageRecordRow.agent_id == found.agent_id,
-            UsageRecordRow.stream == found.stream,
-            mine,
-            UsageRecordRow.seq >= found.open_seq,
-            UsageRecordRow.seq <= found.last_seq,
-        )
-        .order_by(UsageRecordRow.seq)
-    )
+    between = {"first": found.open_seq, "last": found.last_seq, "instrument": found.instrument_id}
+    asked = {"agent": found.agent_id, "stream": found.stream, **between}
+    rows = session.execute(_BETWEEN, asked).all()
+    # Which parked records were taken in since stands somewhere in the chain: only looked for where one lies here.
+    is_parked = any(row.kind == PARKED for row in rows)
+    unparked = unparked_seqs(session, (found.agent_id, found.stream)) if is_parked else frozenset()
     records = (understood(StoredRecord(row[0], row[1], row[2], row[3]), unparked) for row in rows)
-    return [
+    kept = [
         record
         for record in records
         if record is not None and record.inst == found.instrument_id and is_about_an_instrument(record)
     ]
+    if DATED_AGAIN in found.flags.split():
+        later = session.execute(_CLOCKS_AFTER, asked).scalars()
+        kept = relabelled(kept, [UsageRecord.model_validate_json(payload) for payload in later])
+    return kept
 
 
 def refold(session: Session, agent_id: str, stream: str) -> Iterator[Fault]:
@@ -63,7 +84,7 @@ def refold(session: Session, agent_id: str, stream: str) -> Iterator[Fault]:
     key = (agent_id, stream)
     head = session.get_one(UsageStream, key)
     folded, unparked = folded_ticks(session, key), unparked_seqs(session, key)
-    again = Refold()
+    again = Refold(dates_stay(session, key))
     expected = 1
     for row in stored_records(session, key, head.upto):
         if row.seq != expected and (folded is None or row.seq - 1 > folded.upto):
@@ -76,6 +97,8 @@ def refold(session: Session, agent_id: str, stream: str) -> Iterator[Fault]:
             again.take(record)
     for name in sorted(again.closed):
         yield from _compare_session(session, again.closed[name])
+    for opened in (position.open for position in again.positions.values() if position.open is not None):
+        yield from _compare(session, opened.session_id, _begins(opened))
     yield from _compare_positions(session, agent_id, stream, again.positions)
 
 
@@ -86,25 +109,39 @@ def folded_upto(session: Session, agent_id: str, stream: str) -> int:
 
 
 def _compare_session(session: Session, closed: SessionClosed) -> Iterator[Fault]:
-    key = closed.session.session_id
-    row = session.get(UsageSession, key)
-    if row is None:
-        yield Fault("usage_session", key, "the session is missing")
-        return
-    wanted = {
-        "open_seq": closed.session.open_seq,
-        "close_seq": closed.close_seq,
-        "started_at": from_ms(closed.session.started_ms),
-        "ended_at": from_ms(closed.ended_ms),
-        "odo_running_first_ms": closed.session.running_first_ms,
-        "odo_running_last_ms": closed.session.running_first_ms + closed.running_ms,
-        "odo_unknown_first_ms": closed.session.unknown_first_ms,
-        "odo_unknown_last_ms": closed.session.unknown_first_ms + closed.unknown_ms,
-        "flags": flags_text(closed.session.flags),
+    row = session.get(UsageSession, closed.session.session_id)
+    wanted = _begins(closed.session)
+    # One that was ended because its stream seemed over stands where and when it stood then; its links say so.
+    if row is not None and STREAM_LOST in row.flags.split():
+        del wanted["started_at"]
+    else:
+        wanted |= {
+            "close_seq": closed.close_seq,
+            "ended_at": from_ms(closed.ended_ms),
+            "odo_running_last_ms": closed.session.running_first_ms + closed.running_ms,
+            "odo_unknown_last_ms": closed.session.unknown_first_ms + closed.unknown_ms,
+            "flags": flags_text(closed.session.flags),
+        }
+    yield from _compare(session, closed.session.session_id, wanted)
+
+
+def _begins(opened: OpenSession) -> dict[str, object]:
+    return {
+        "open_seq": opened.open_seq,
+        "started_at": from_ms(opened.started_ms),
+        "odo_running_first_ms": opened.running_first_ms,
+        "odo_unknown_first_ms": opened.unknown_first_ms,
     }
+
+
+def _compare(session: Session, session_id: str, wanted: dict[str, object]) -> Iterator[Fault]:
+    row = session.get(UsageSession, session_id)
+    if row is None:
+        yield Fault("usage_session", session_id, "the session is missing")
+        return
     for column, value in wanted.items():
         if getattr(row, column) != value:
-            yield Fault("usage_session", key, f"{column} is {getattr(row, column)}, its records say {value}")
+            yield Fault("usage_session", session_id, f"{column} is {getattr(row, column)}, its records say {value}")
             return
 
 

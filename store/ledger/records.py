@@ -17,7 +17,8 @@ from store.alerts import raise_alert
 from store.canonical import sha256_hex
 from store.database import insert_tuples
 from store.ledger.applying import StreamFolder
-from store.ledger.loading import load_known
+from store.ledger.dating import step_of
+from store.ledger.loading import Positions, load_known
 from store.ledger.memory import ChainMemory, Pending
 from store.ledger.refolding import PARKED
 from store.ledger.streams import (
@@ -34,7 +35,7 @@ from store.ledger.writes import Writes
 from store.tables.usage import UsageConflict, UsageRecordRow
 from store.upsert import insert_if_absent
 from wire.clock import from_ms
-from wire.messages import RecordKind, StreamKind, UsageRecord, timestamp_ms
+from wire.messages import StreamKind, UsageRecord, timestamp_ms
 
 _KEYS_AT_ONCE = 500
 _COLUMNS = (
@@ -74,6 +75,8 @@ class CommitResult:
     repeated: int
     conflicts: int
     pending: dict[StreamKey, Pending] = field(default_factory=dict, repr=False, compare=False)
+    wrong_kind: frozenset[StreamKey] = frozenset()
+    """Streams that are telemetry's: what came of them as usage was not stored."""
 
 
 def commit_usage(
@@ -85,7 +88,11 @@ def commit_usage(
 ) -> CommitResult:
     """Store a batch and fold what became contiguous. The caller has checked that each agent may speak for each
     instrument (store.ledger.rights); raises whatever the database raises, and then nothing was stored."""
-    heads = lock_streams(session, {(a.agent_id, a.stream) for a in arrivals}, StreamKind.USAGE, received_at_ms)
+    keys = {(a.agent_id, a.stream) for a in arrivals}
+    heads = lock_streams(session, keys, StreamKind.USAGE, received_at_ms)
+    wrong_kind = frozenset(keys - heads.keys())
+    if wrong_kind:
+        arrivals = [a for a in arrivals if (a.agent_id, a.stream) in heads]
     highest = highest_stored(session, list(heads))
     new, repeated, conflicts = _sort_out(session, arrivals, heads, highest, received_at_ms)
     _insert_records(session, new, received_at_ms)
@@ -99,10 +106,9 @@ def commit_usage(
     }
     pending = {}
     if ready:
-        opening = {
-            a.agent_id for found in ready.values() for a in found if a.record and a.record.kind is RecordKind.OPEN
-        }
-        known = load_known(session, [heads[key] for key in ready], memory, opening)
+        clocks = [key for key, found in ready.items() if any(a.record and step_of(a.record) is not None for a in found)]
+        streams = [heads[key] for key in ready]
+        known = load_known(session, streams, memory, lambda stand: _opening(stand, ready, clocks), clocks)
         writes = Writes()
         for key, found in ready.items():
             pending[key] = StreamFolder(heads[key], known, writes, received_at_ms, recorded_by).fold_all(found)
@@ -115,12 +121,24 @@ def commit_usage(
         else:
             above = sorted(seq for seq in by_stream.get(key, ()) if seq > head.upto)
             marks[key] = StreamMark(head.upto, holes_between(head.upto, above))
-    return CommitResult(marks, len(new), repeated, conflicts, pending)
+    return CommitResult(marks, len(new), repeated, conflicts, pending, wrong_kind)
 
 
 def stored_record(kind: str, payload: bytes) -> UsageRecord | None:
     """Return the record in a stored row, None for a parked one."""
     return None if kind == PARKED else UsageRecord.model_validate_json(payload)
+
+
+def _opening(stand: Positions, ready: dict[StreamKey, list[Arrival]], clocks_set: Sequence[StreamKey]) -> set[str]:
+    """The agents of whom a session begins, or is dated again: a record opens it, or names one that was not open."""
+    found = {key[0] for key in clocks_set}
+    for key, arrivals in ready.items():
+        names = {inst: position.open.session_id for inst, position in stand.get(key, {}).items() if position.open}
+        for record in (arrival.record for arrival in arrivals if arrival.record is not None):
+            if record.session is not None and names.get(record.inst) != record.session:
+                found.add(key[0])
+                break
+    return found
 
 
 def _sort_out(

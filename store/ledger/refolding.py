@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from store.canonical import canonical_json
+from store.ledger.dating import date_closed, date_open, step_of
 from store.ledger.fold import Position, SessionClosed, fold, is_about_an_instrument
 from store.ledger.streams import StreamKey
 from store.tables.usage import EntryKind, UsageEntry, UsageRecordRow
@@ -19,6 +20,7 @@ from wire.messages import UsageRecord
 
 PARKED = "parked"
 _UNPARKED = "unparked "
+_DATES_STAY = "dates stay "
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class FoldedTicks:
 
 @dataclass
 class Refold:
-    """Where a stream stands, built record by record in the order of seq."""
+    """Where a stream stands, built record by record in the order of seq. `dates_stay` are sessions that had been
+    matched when the clock was set, and kept their dates: the chain says which."""
 
+    dates_stay: frozenset[str] = frozenset()
     positions: dict[str, Position] = field(default_factory=dict)
     closed: dict[str, SessionClosed] = field(default_factory=dict)
 
@@ -59,6 +63,11 @@ class Refold:
             for effect in effects:
                 if isinstance(effect, SessionClosed):
                     self.closed[effect.session.session_id] = effect
+        elif (step_ms := step_of(record)) is not None:
+            for inst, position in self.positions.items():
+                self.positions[inst] = date_open(position, record, step_ms) or position
+            for name in self.closed.keys() - self.dates_stay:
+                self.closed[name] = date_closed(self.closed[name], record, step_ms) or self.closed[name]
 
 
 def stored_records(session: Session, key: StreamKey, upto: int) -> Iterator[StoredRecord]:
@@ -80,20 +89,34 @@ def understood(row: StoredRecord, unparked: frozenset[int]) -> UsageRecord | Non
 
 def unparked_seqs(session: Session, key: StreamKey) -> frozenset[int]:
     """Return which parked records of a stream were taken in later: the chain says so."""
-    reasons = session.scalars(
-        select(UsageEntry.reason).where(
-            UsageEntry.agent_id == key[0],
-            UsageEntry.stream == key[1],
-            UsageEntry.kind == EntryKind.EVENT.value,
-            UsageEntry.reason.startswith(_UNPARKED),
-        )
-    )
-    return frozenset(int(reason.removeprefix(_UNPARKED)) for reason in reasons)
+    return frozenset(int(seq) for seq in _said(session, key, _UNPARKED))
 
 
 def unparked_reason(seq: int) -> str:
     """Return the text by which a link of kind `event` says that a parked record was taken in."""
     return f"{_UNPARKED}{seq}"
+
+
+def dates_stay(session: Session, key: StreamKey) -> frozenset[str]:
+    """Return the sessions of a stream that kept their dates when the clock was set: the chain says so."""
+    return frozenset(_said(session, key, _DATES_STAY))
+
+
+def dates_stay_reason(session_id: str) -> str:
+    """Return the text by which a link of kind `event` says that a session kept its dates."""
+    return f"{_DATES_STAY}{session_id}"
+
+
+def _said(session: Session, key: StreamKey, what: str) -> list[str]:
+    reasons = session.scalars(
+        select(UsageEntry.reason).where(
+            UsageEntry.agent_id == key[0],
+            UsageEntry.stream == key[1],
+            UsageEntry.kind == EntryKind.EVENT.value,
+            UsageEntry.reason.startswith(what),
+        )
+    )
+    return [reason.removeprefix(what) for reason in reasons]
 
 
 def folded_ticks(session: Session, key: StreamKey) -> FoldedTicks | None:

@@ -1,13 +1,14 @@
-"""Take a parked usage record in after all: it was not understood when it came, and now it is.
+"""Take parked usage records in after all: they were not understood when they came, and now they are.
 
-Called by `openlab quarantine replay`. The record's row stays what it was; a link of the chain says that from now on it
+Called by `openlab quarantine replay`; those of one stream come together, for it is folded from its start. A record's
+row stays what it was; a link of the chain says that from now on it
 counts, and whoever folds the stream again folds it in its place. The sessions are then what they would have been had
 it been understood at once. Because odometers are cumulative, most often nothing changes at all: the records after it
 carried its time. What would change the use that a booking was given or a person classified is refused whole: that is
 for people to correct, with a reversal and a new charge, and never for a program.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from sqlalchemy import delete, select
@@ -16,9 +17,17 @@ from sqlalchemy.orm import Session
 from store.errors import StoreError
 from store.ledger.applying import closed_columns, open_columns, opening_columns, position_columns, session_statement
 from store.ledger.chain import ChainBuilder, Statement
-from store.ledger.fold import OpenSession, SessionClosed, is_about_an_instrument
+from store.ledger.fold import STREAM_LOST, OpenSession, SessionClosed, is_about_an_instrument
 from store.ledger.loading import load_known
-from store.ledger.refolding import PARKED, Refold, stored_records, understood, unparked_reason, unparked_seqs
+from store.ledger.refolding import (
+    PARKED,
+    Refold,
+    dates_stay,
+    stored_records,
+    understood,
+    unparked_reason,
+    unparked_seqs,
+)
 from store.ledger.streams import StreamHead, StreamKey, lock_streams, save_heads
 from store.ledger.writes import Writes, reading_subject
 from store.tables.calendar import BookingUse, UnbookedUse
@@ -42,41 +51,50 @@ class Unparked:
     changed: tuple[str, ...]
 
 
-def unpark(session: Session, key: StreamKey, seq: int, record: UsageRecord, now_ms: int, by: str) -> Unparked:
-    """Let a parked record of a stream count, under the stream's row lock. Repeating it changes nothing.
+def unpark(session: Session, key: StreamKey, records: Mapping[int, UsageRecord], now_ms: int, by: str) -> Unparked:
+    """Let parked records of a stream, by their seq, count, under its row lock. Repeating it changes nothing.
 
-    The caller has checked that the agent may speak for the instrument. Raises ReplayRefused, having changed nothing.
+    The caller has checked that the agent may speak for the instruments. All are taken in, or none: raises
+    ReplayRefused, having changed nothing.
     """
-    head = lock_streams(session, [key], StreamKind.USAGE, now_ms)[key]
-    kind = session.scalar(
-        select(UsageRecordRow.kind).where(
-            UsageRecordRow.agent_id == key[0], UsageRecordRow.stream == key[1], UsageRecordRow.seq == seq
+    head = lock_streams(session, [key], StreamKind.USAGE, now_ms).get(key)
+    if head is None:
+        raise ReplayRefused(f"stream {key[0]}/{key[1]} is one of telemetry")
+    unparked = unparked_seqs(session, key)
+    late = {seq: records[seq] for seq in sorted(records.keys() - unparked)}
+    if not late:
+        return Unparked((), ())
+    parked = set(
+        session.scalars(
+            select(UsageRecordRow.seq).where(
+                UsageRecordRow.agent_id == key[0], UsageRecordRow.stream == key[1], UsageRecordRow.kind == PARKED
+            )
         )
     )
-    unparked = unparked_seqs(session, key)
-    if seq in unparked:
-        return Unparked((), ())
-    if kind != PARKED:
-        raise ReplayRefused(f"record {key[0]}/{key[1]}/{seq} is not parked in the ledger")
-    if seq > head.upto:
-        raise ReplayRefused(f"record {key[0]}/{key[1]}/{seq} waits for the ones before it; try again once they came")
-    before, after = _both(session, head, unparked, seq)
+    for seq in late:
+        where = f"record {key[0]}/{key[1]}/{seq}"
+        if seq not in parked:
+            raise ReplayRefused(f"{where} is not parked in the ledger")
+        if seq > head.upto:
+            raise ReplayRefused(f"{where} waits for the ones before it; try again once they came")
+    before, after = _both(session, head, unparked, late.keys())
     changed = _changed(before, after)
-    to_match = _refuse_what_is_matched(session, head, record, changed, before, after)
-    return _apply(session, head, record, changed, to_match, after, now_ms, by)
+    to_match = _refuse_what_is_matched(session, head, late.values(), changed, before, after)
+    return _apply(session, head, late, changed, to_match, after, now_ms, by)
 
 
-def _both(session: Session, head: StreamHead, unparked: frozenset[int], seq: int) -> tuple[Refold, Refold]:
-    before, after = Refold(), Refold()
+def _both(session: Session, head: StreamHead, unparked: frozenset[int], late: Set[int]) -> tuple[Refold, Refold]:
+    stay = dates_stay(session, head.key)
+    before, after = Refold(stay), Refold(stay)
     for row in stored_records(session, head.key, head.upto):
         record = understood(row, unparked)
         if record is not None:
             before.take(record)
             after.take(record)
-        elif row.seq == seq:
-            late = understood(row, frozenset({seq}))
-            assert late is not None
-            after.take(late)
+        elif row.seq in late:
+            record = understood(row, frozenset(late))
+            assert record is not None
+            after.take(record)
     return before, after
 
 
@@ -91,24 +109,35 @@ def _changed(before: Refold, after: Refold) -> list[str]:
 
 
 def _refuse_what_is_matched(
-    session: Session, head: StreamHead, record: UsageRecord, changed: Sequence[str], before: Refold, after: Refold
+    session: Session,
+    head: StreamHead,
+    late: Collection[UsageRecord],
+    changed: Sequence[str],
+    before: Refold,
+    after: Refold,
 ) -> set[str]:
     """Refuse where use that was given to somebody would differ; withdraw what was found unbooked and nobody judged.
 
     Returns the sessions of which use was withdrawn: they are matched again.
     """
     withdrawn = set()
-    spanning = session.scalars(
-        select(UsageSession.session_id).where(
+    around = session.execute(
+        select(UsageSession.session_id, UsageSession.instrument_id, UsageSession.open_seq, UsageSession.last_seq).where(
             UsageSession.agent_id == head.agent_id,
             UsageSession.stream == head.stream,
-            UsageSession.instrument_id == record.inst,
-            UsageSession.open_seq < record.seq,
-            UsageSession.last_seq > record.seq,
+            UsageSession.instrument_id.in_({record.inst for record in late}),
+            UsageSession.open_seq < max(record.seq for record in late),
+            UsageSession.last_seq > min(record.seq for record in late),
         )
-    ).all()
+    )
+    spanning = [
+        name for name, inst, first, last in around if any(inst == r.inst and first < r.seq < last for r in late)
+    ]
     was, will_be = _sessions(before), _sessions(after)
     for name in sorted({*changed, *spanning}):
+        row = session.get(UsageSession, name)
+        if row is not None and STREAM_LOST in row.flags.split():
+            raise ReplayRefused(f"session {name} was settled when its stream was over; correct it there", name)
         booked = session.scalars(select(BookingUse).where(BookingUse.session_id == name)).all()
         unbooked = session.scalars(select(UnbookedUse).where(UnbookedUse.session_id == name)).all()
         if not booked and not unbooked:
@@ -133,45 +162,49 @@ def _use(one: SessionClosed | OpenSession | None) -> object:
 def _apply(
     session: Session,
     head: StreamHead,
-    record: UsageRecord,
+    late: Mapping[int, UsageRecord],
     changed: Sequence[str],
     to_match: set[str],
     after: Refold,
     now_ms: int,
     by: str,
 ) -> Unparked:
-    known = load_known(session, [head], None, [head.agent_id])
-    chain, writes, seq = ChainBuilder(head, by, now_ms), Writes(), record.seq
+    known = load_known(session, [head], None, lambda _: [head.agent_id])
+    chain, writes = ChainBuilder(head, by, now_ms), Writes()
     writes.to_match |= to_match
-    if record.kind is RecordKind.CHECKIN:
-        writes.to_check_in.add(reading_subject(head.agent_id, head.stream, seq))
-    about = record.inst if is_about_an_instrument(record) else None
     at = head.chained_upto  # these links cover no record: those after the last link wait for the next one
-    chain.link(at, Statement(EntryKind.EVENT, about, None, None, 0, now_ms, now_ms, unparked_reason(seq)))
+    instruments: set[str] = set()
+    for seq, record in late.items():
+        if record.kind is RecordKind.CHECKIN:
+            writes.to_check_in.add(reading_subject(head.agent_id, head.stream, seq))
+        about = record.inst if is_about_an_instrument(record) else None
+        instruments |= {about} if about is not None else set()
+        chain.link(at, Statement(EntryKind.EVENT, about, None, None, 0, now_ms, now_ms, unparked_reason(seq)))
     existing = {
         row.session_id: row for row in session.scalars(select(UsageSession).where(UsageSession.session_id.in_(changed)))
     }
     for name in changed:
         closed = after.closed.get(name)
+        instrument = name.partition(".")[0]
         if closed is not None:
             columns = closed_columns(closed)
-            _state(session, chain, at, record.inst, closed, existing.get(name), seq)
+            seqs = [seq for seq, record in late.items() if record.inst == instrument]
+            _state(session, chain, at, instrument, closed, existing.get(name), seqs)
             writes.to_match.add(name)
             opened = closed.session
         else:
-            position = after.positions[record.inst]
+            position = after.positions[instrument]
             assert position.open is not None
             opened = position.open
             columns = open_columns(position, opened)
-        if name in existing:
-            writes.changed_sessions[name] = {"session_id": name, **columns}
-        else:
-            writes.new_sessions[name] = opening_columns(head, known, record.inst, opened) | columns
-    if about is not None:
+        row = opening_columns(head, known, instrument, opened) | columns
+        (writes.changed_sessions if name in existing else writes.new_sessions)[name] = row
+    for about in sorted(instruments):
         running = after.positions[about].open
         if running is not None and running.session_id not in changed:  # it may have come further
             columns = open_columns(after.positions[about], running)
-            writes.changed_sessions[running.session_id] = {"session_id": running.session_id, **columns}
+            row = opening_columns(head, known, about, running) | columns
+            writes.changed_sessions[running.session_id] = row
         where = {"agent_id": head.agent_id, "stream": head.stream, "instrument_id": about}
         row = where | position_columns(after.positions[about])
         is_known = about in known.positions.get(head.key, {})
@@ -191,7 +224,7 @@ def _state(
     instrument: str,
     closed: SessionClosed,
     row: UsageSession | None,
-    seq: int,
+    seqs: Sequence[int],
 ) -> None:
     """State a session's running time: for the first time, or by taking the last statement back and making a new one."""
     statement = session_statement(instrument, closed)
@@ -206,7 +239,8 @@ def _state(
     if last is None:
         chain.link(at, statement)
         return
-    why = f"record {seq} was understood later"
+    records = f"record {seqs[0]}" if len(seqs) == 1 else f"{len(seqs)} records from {seqs[0]} on"
+    why = f"{records} {'was' if len(seqs) == 1 else 'were'} understood later"
     correction = replace(statement, kind=EntryKind.CORRECTION, reason=why)
     chain.link(at, replace(correction, quantity_ms=-last.quantity_ms, revision=last.revision + 1))
     chain.link(at, replace(correction, revision=last.revision + 2))

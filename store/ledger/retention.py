@@ -2,10 +2,10 @@
 
 Only ticks go, only below a link that covers them, only outside sessions or in sessions that are settled: closed,
 matched, and charged where they are a customer's, so that their evidence is frozen. Kept are every open, close, gap
-and event, ticks with flags, the newest record of each instrument and the two records around each instant at which a
-session was divided. Before anything is deleted the stream is folded with and without what would go: if one session or
-position came out differently, nothing goes. A link of the chain then states up to where ticks were dropped and the
-digest of what is left, so that what is left can be checked as strictly as before.
+and event, ticks with flags or of a session of which an edge was lost, the newest record of each instrument and the two
+records around each instant at which a session was divided. Before anything is deleted the stream is folded with and
+without what would go: if one session or position came out differently, nothing goes. A link of the chain then states up
+to where ticks were dropped and the digest of what is left, so that what is left can be checked as strictly as before.
 """
 
 from bisect import bisect_right
@@ -20,7 +20,16 @@ from sqlalchemy.orm import Session
 from store.database import insert_many
 from store.errors import StoreError
 from store.ledger.chain import ChainBuilder, Statement
-from store.ledger.refolding import FoldedTicks, Refold, StoredRecord, stored_records, understood, unparked_seqs
+from store.ledger.fold import EDGES_LOST
+from store.ledger.refolding import (
+    FoldedTicks,
+    Refold,
+    StoredRecord,
+    dates_stay,
+    stored_records,
+    understood,
+    unparked_seqs,
+)
 from store.ledger.streams import StreamHead, StreamKey, lock_streams, save_heads
 from store.tables.calendar import Booking, BookingUse, UnbookedUse, UsePurpose
 from store.tables.charging import Charge, ChargePurpose
@@ -89,7 +98,8 @@ def drop_ticks(session: Session, key: StreamKey, before: datetime, now_ms: int, 
     )
     unparked = unparked_seqs(session, key)
     around_cuts = _around_cuts(session, key, spans, unparked)
-    whole, left = Refold(), Refold()
+    stay = dates_stay(session, key)
+    whole, left = Refold(stay), Refold(stay)
     going: list[int] = []
     digest, kept, size = sha256(), 0, 0
     for row in stored_records(session, key, upto):
@@ -165,6 +175,7 @@ def _spans(session: Session, key: StreamKey, upto: int) -> dict[str, list[_Span]
             UsageSession.close_seq,
             UsageSession.started_at,
             UsageSession.ended_at,
+            UsageSession.flags,
         )
         .where(inside)
         .order_by(UsageSession.instrument_id, UsageSession.open_seq)
@@ -172,7 +183,7 @@ def _spans(session: Session, key: StreamKey, upto: int) -> dict[str, list[_Span]
     for row in rows:
         name = row.session_id
         ended = row.ended_at is not None and row.close_seq is not None and row.close_seq <= upto
-        needed = not ended or name not in matched or name in unsettled
+        needed = not ended or name not in matched or name in unsettled or not EDGES_LOST.isdisjoint(row.flags.split())
         edges = {to_ms(row.started_at), to_ms(row.ended_at)} if row.ended_at is not None else set()
         spans[row.instrument_id].append(
             _Span(row.instrument_id, row.open_seq, row.last_seq, needed, tuple(sorted(cuts[name] - edges)))

@@ -34,6 +34,7 @@ class StreamHead:
 
     agent_id: str
     stream: str
+    kind: str
     upto: int
     chain_seq: int
     chain_hash: str
@@ -55,7 +56,10 @@ class Written:
 def lock_streams(
     session: Session, keys: Iterable[StreamKey], kind: StreamKind, now_ms: int
 ) -> dict[StreamKey, StreamHead]:
-    """Lock streams, in the order of the keys, and return them; one that is new begins at 0."""
+    """Lock streams, in the order of the keys, and return them; one that is new begins at 0.
+
+    A stream that is known to be of the other kind is left out: nothing of this kind may move its mark.
+    """
     wanted = sorted(set(keys))
     heads = _locked(session, wanted)
     missing = [key for key in wanted if key not in heads]
@@ -81,7 +85,7 @@ def lock_streams(
             ],
         )
         heads |= _locked(session, missing)
-    return heads
+    return {key: head for key, head in heads.items() if head.kind == kind.value}
 
 
 def save_heads(session: Session, heads: Iterable[StreamHead], now_ms: int) -> None:
@@ -141,7 +145,8 @@ def stream_marks(session: Session, keys: Iterable[StreamKey]) -> dict[StreamKey,
 def mark_telemetry(session: Session, written: Mapping[StreamKey, Written], now_ms: int) -> dict[StreamKey, int]:
     """Move the marks of telemetry streams over what the series store holds; return the new marks.
 
-    What an agent no longer keeps (below `first_kept`) is not waited for: telemetry may be dropped.
+    What an agent no longer keeps (below `first_kept`) is not waited for: telemetry may be dropped. A stream of usage
+    gets no mark here and stays what it is.
     """
     heads = lock_streams(session, written, StreamKind.TELEMETRY, now_ms)
     for key, head in heads.items():
@@ -180,6 +185,7 @@ def _locked(session: Session, keys: Sequence[StreamKey]) -> dict[StreamKey, Stre
         select(
             UsageStream.agent_id,
             UsageStream.stream,
+            UsageStream.kind,
             UsageStream.upto,
             UsageStream.chain_seq,
             UsageStream.chain_hash,

@@ -28,6 +28,7 @@ class Writes:
     def __init__(self) -> None:
         self.new_sessions: dict[str, Row] = {}
         self.changed_sessions: dict[str, Row] = {}
+        self.dated_sessions: dict[str, Row] = {}
         self.new_positions: dict[tuple[StreamKey, str], Row] = {}
         self.changed_positions: dict[tuple[StreamKey, str], Row] = {}
         self.links: list[Row] = []
@@ -42,6 +43,7 @@ class Writes:
 
     def write_out(self, session: Session, now_ms: int) -> None:
         """Write everything, in the order that the constraints ask for."""
+        update_many(session, UsageSession, ["session_id"], list(self.dated_sessions.values()))
         update_many(session, UsageSession, ["session_id"], list(self.changed_sessions.values()))
         insert_many(session, UsageSession, list(self.new_sessions.values()))
         keys = ["agent_id", "stream", "instrument_id"]
@@ -55,6 +57,9 @@ class Writes:
             for subject in sorted(subjects)
         ]
         if work:
-            session.execute(insert_statement(session, Due).on_conflict_do_nothing(), work)
+            # What waited for later is due now: it has changed.
+            added = insert_statement(session, Due)
+            sooner = {"due_at": added.excluded.due_at}
+            session.execute(added.on_conflict_do_update(index_elements=["kind", "subject_id"], set_=sooner), work)
         for (rule, subject), (detail, times) in sorted(self._alerts.items()):
             raise_alert(session, rule, subject, detail, now_ms, times=times)

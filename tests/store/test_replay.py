@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from store.database import Database
 from store.ledger import Arrival, ReplayRefused, check_usage_chain, commit_usage, refold, session_records, unpark
@@ -32,9 +32,10 @@ def commit(database: Database, arrivals) -> None:
         commit_usage(session, arrivals, NOW, "gateway:test")
 
 
-def replay(database: Database, writer: StreamWriter, seq: int):
+def replay(database: Database, writer: StreamWriter, *seqs: int):
+    records = {seq: writer.records[seq - 1] for seq in seqs}
     with database.write() as session:
-        return unpark(session, (writer.agent, writer.stream), seq, writer.records[seq - 1], NOW, "system:replay")
+        return unpark(session, (writer.agent, writer.stream), records, NOW, "system:replay")
 
 
 def check(database: Database, writer: StreamWriter) -> None:
@@ -76,17 +77,34 @@ def test_a_parked_tick_changes_nothing_and_stands_in_its_session_again(database,
     check(database, writer)
 
 
-def test_a_parked_open_gives_its_session_to_be_matched(database, instruments):
+def test_many_records_of_a_stream_are_taken_in_by_folding_it_once(database, instruments):
+    writers = [StreamWriter(instrument) for instrument in instruments]
+    asked: list[int] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *_: asked.append(1))
+    counts = []
+    for writer, many in zip(writers, (2, 12), strict=True):
+        writer.run(minutes=15)
+        hidden = range(2, 2 + many)
+        commit(database, [parked(a) if a.seq in hidden else a for a in writer.arrivals()])
+        asked.clear()
+        replay(database, writer, *hidden)
+        counts.append(len(asked))
+        check(database, writer)
+    assert counts[0] == counts[1]
+
+
+def test_a_parked_open_gives_its_session_the_begin_it_had(database, instruments):
     writer = StreamWriter(instruments[0])
     name = writer.run(minutes=5)
     arrivals = writer.arrivals()
     arrivals[0] = parked(arrivals[0])
     commit(database, arrivals)
-    assert view(database, writer)["sessions"] == []
+    assert [row[6] for row in view(database, writer)["sessions"]] == ["open_lost"]
     done = replay(database, writer, 1)
-    assert done.new == (name,)
+    assert (done.new, done.changed) == ((), (name,))
     with database.read() as session:
         row = session.get_one(UsageSession, name)
+        assert (row.open_seq, row.flags) == (1, "")
         assert row.odo_running_last_ms - row.odo_running_first_ms == 300_000
         assert [due.subject_id for due in session.scalars(select(Due))] == [name]
     check(database, writer)
@@ -179,8 +197,11 @@ def test_parking_and_replaying_any_records_in_any_order_leaves_the_ledger_of_nev
         writer.tick(PowerState.RUNNING, 60)
     hidden = data.draw(st.lists(st.integers(1, writer.seq), min_size=1, max_size=5, unique=True))
     commit(database, [parked(a) if a.seq in hidden else a for a in writer.arrivals()])
-    for seq in hidden:
-        replay(database, writer, seq)
+    if data.draw(st.booleans(), label="all at once"):
+        replay(database, writer, *hidden)
+    else:
+        for seq in hidden:
+            replay(database, writer, seq)
     found = view(database, writer)
     check(database, writer)
     # The same records under another stream's name, none of them parked.

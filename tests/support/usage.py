@@ -117,6 +117,7 @@ class StreamWriter:
         self.boot = boot
         self.seq = 0
         self.odo = Odometer()
+        self.quality = ClockQuality.NTP
         self.session: str | None = None
         self.records: list[UsageRecord] = []
 
@@ -201,7 +202,7 @@ class StreamWriter:
             state=state,
             odo=self.odo,
             ts=timestamp(self.now_ms),
-            ts_q=ClockQuality.NTP,
+            ts_q=self.quality,
             **fields,  # type: ignore[arg-type]
         )
         self.records.append(record)

@@ -1,6 +1,7 @@
 """`openlab doctor`, `quarantine` and `expire` on a real ledger: what they see, what they mend, what they refuse."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,16 @@ from api.commands import app
 from store.alerts import raise_alert
 from store.database import Database
 from store.ledger import Arrival, check_usage_chain, commit_usage
+from store.liveness import Heard, note_heard
 from store.quarantine import set_aside
-from store.series import prepare_series
+from store.series import END_MS, open_series, prepare_series
 from store.tables.audit import Anomaly
 from store.tables.usage import Alert, Quarantine, QuarantineReason, UsageRecordRow, UsageSession
+from tests.gateway.test_gateway import telemetry
 from tests.store.test_retention import settle
 from tests.support.usage import NINE, StreamWriter, add_registry
+from wire.clock import SystemClock
+from wire.ids import new_ulid
 from wire.messages import encode
 from wire.topics import Channel, up
 
@@ -65,6 +70,15 @@ def test_a_county_with_silent_agents_is_not_well_and_the_doctor_says_who(place):
     assert set(symptoms) == {"schema", "quarantine", "alerts", "agents", "holes", "due", "sessions", "series"}
 
 
+def test_the_doctor_names_an_agent_of_which_nothing_is_heard_though_it_never_said_good_bye(place):
+    now_ms = SystemClock().now_ms()
+    with place.write() as session:
+        for agent, minutes in (("a-xc-h01-01", 2), ("a-xc-h01-02", 4)):
+            note_heard(session, Heard(agent, True, now_ms - minutes * 60_000, "b1", "test", 0, 0, 0))
+    [agents] = [one for one in told("doctor")["symptoms"] if one["name"] == "agents"]
+    assert [line.split()[0] for line in agents["subjects"]] == ["a-xc-h01-02"]
+
+
 def test_quarantine_alerts_holes_late_work_and_stale_sessions_are_named(place):
     writer = StreamWriter("xc-h01-01")
     writer.run(minutes=3)
@@ -81,6 +95,24 @@ def test_quarantine_alerts_holes_late_work_and_stale_sessions_are_named(place):
     assert ill == {"quarantine", "alerts", "agents", "holes", "due", "sessions"}
 
 
+def test_what_was_set_aside_is_no_symptom_any_more_once_somebody_is_done_with_its_alert(place):
+    topic, reason = "lab/v1/up/a-xc-h01-01/rec/_", QuarantineReason.NOT_JSON
+
+    def quarantined() -> str | None:
+        [one] = [one for one in told("doctor")["symptoms"] if one["name"] == "quarantine"]
+        return None if one["well"] else one["said"]
+
+    with place.write() as session:
+        set_aside(session, topic, b"{", reason, "not JSON", NINE)
+    assert quarantined() == "1 messages set aside"
+    [alert] = told("alerts", "list")["alerts"]
+    assert run("alerts", "done", alert["alert_id"], "--note", "a test of the technician's").exit_code == 0
+    assert quarantined() is None
+    with place.write() as session:
+        set_aside(session, topic, b"[", reason, "not JSON", SystemClock().now_ms() + 1000)
+    assert quarantined() == "1 messages set aside"
+
+
 def test_a_quarantined_message_is_shown_with_its_bytes(place):
     with place.write() as session:
         set_aside(session, "lab/v1/up/a-x1/rec/_", b"\xff{", QuarantineReason.NOT_JSON, "not JSON", NINE)
@@ -95,7 +127,8 @@ def test_what_was_parked_is_replayed_after_the_fix_and_its_alert_is_cleared(plac
     park(place, writer, 1)
     answer = told("quarantine", "replay", "--reason", "unknown_instrument")
     assert answer["stays"] == {}
-    assert answer["replayed"][0]["changed"]["new"] == [name]
+    changed = answer["replayed"][0]["changed"]
+    assert changed["new"] + changed["changed"] == [name]
     with place.read() as session:
         assert session.get_one(UsageSession, name).ended_at is not None
         assert check_usage_chain(session, writer.agent, writer.stream) is None
@@ -115,6 +148,17 @@ def test_a_message_the_ledger_never_had_arrives_by_its_replay(place):
     assert [one["new"] for one in answer["replayed"]] == [True] * writer.seq
     with place.read() as session:
         assert session.scalar(select(func.count()).select_from(UsageRecordRow)) == writer.seq
+
+
+def test_telemetry_is_replayed_into_the_time_series(place, tmp_path):
+    message = telemetry("xc-h01-01", new_ulid(), 1, NINE, [700.0, 701.0])
+    with place.write() as session:
+        topic = up("a-xc-h01-01", Channel.TELEMETRY, "xc-h01-01")
+        set_aside(session, topic, encode(message), QuarantineReason.UNKNOWN_AGENT, "who?", NINE)
+    answer = told("quarantine", "replay", "--reason", "unknown_agent")
+    assert ([one["new"] for one in answer["replayed"]], answer["stays"]) == ([True], {})
+    with closing(open_series(f"sqlite:///{tmp_path / 'series.db'}")) as series:
+        assert [s.power_mw for s in series.read("xc-h01-01", 0, END_MS)] == [700_000, 701_000]
 
 
 def test_what_is_still_wrong_stays_and_says_why(place):

@@ -1,0 +1,80 @@
+"""What each rule of an alert means and what to do about it, in both languages. Pure; the detail of an alert is the
+finder's own sentence."""
+
+Meaning = tuple[str, str]
+
+_EXACT: dict[str, Meaning] = {
+    "agent_offline": (
+        "采集终端失去联系;请检查其供电与网络,数据暂存于终端。",
+        "An agent is away; see to its power and network. It keeps its records meanwhile.",
+    ),
+    "agent_never_heard": (
+        "已登记的采集终端从未上线;请检查安装、密码与网络。",
+        "A registered agent was never heard of; see to its installation, password and network.",
+    ),
+    "clock_skew": ("采集终端时钟有偏差;请检查对时服务。", "An agent's clock is off; see to its NTP."),
+    "clock_wrong": ("采集终端时钟明显错误;请检查对时服务。", "An agent's clock is wrong; see to its NTP."),
+    "usage_gap": (
+        "用时记录缺号;系统会要求终端补发。",
+        "Records are missing in a stream; the agent is asked for them again.",
+    ),
+    "usage_rows_lost": (
+        "部分用时记录已无法补发;请核对该时段的使用情况。",
+        "Records are lost for good; compare that time with the bookings.",
+    ),
+    "usage_conflict": (
+        "同一记录号有两种内容;请检查是否有两台设备共用一个密码。",
+        "One number came with two contents; look for two machines with one credential.",
+    ),
+    "use_after_stream_end": (
+        "已结算的使用之后又有记录;请核对并更正。",
+        "Records came for use that was settled; compare them and correct it.",
+    ),
+    "session_stream_lost": (
+        "终端存储更换,原有使用已按最后记录结束;请核对。",
+        "A session was ended where its lost stream ends; look at what is missing.",
+    ),
+    "sensor_silent": (
+        "终端在线但读不到电表;请检查电表与接线。",
+        "The agent is there and gets no reading; see to the meter and its cable.",
+    ),
+    "duplicate_identity": (
+        "两台设备使用同一身份;请停用其一并更换密码。",
+        "Two machines speak under one name; stop one and rotate the password.",
+    ),
+    "no_tariff": ("仪器没有生效的收费标准;请制定。", "An open instrument has no price list in force; make one."),
+    "ticks_kept": (
+        "旧记录未清理:清理后将无法核验;请运行 openlab verify。",
+        "Old ticks stay, for the stream would not verify without them; run openlab verify.",
+    ),
+    "worker_failing": (
+        "后台任务多次失败;请查看错误并排除原因,系统会自动重试。",
+        "A piece of work failed several times; mend its cause, it is tried again by itself.",
+    ),
+    "reward_unpaid": (
+        "已批准的奖补逾期未付;请财务办理。",
+        "An approved reward run is not paid in time; finance pays it.",
+    ),
+    "mail_server_failing": ("邮件服务器不可用;请检查设置。", "The mail server does not take e-mails; see to it."),
+    "mail_not_delivered": ("邮件未能送达;请核对邮箱地址。", "An e-mail was refused; see to the address."),
+}
+_BY_BEGIN: dict[str, Meaning] = {
+    "quarantine_": (
+        "收到无法接受的消息,已隔离保存;排除原因后可重放。",
+        "A message was set aside with its bytes; mend the cause and replay it.",
+    ),
+    "fault_": ("采集终端报告故障;请按详情处理。", "An agent reports a fault; the detail says which."),
+    "spool_lost_": (
+        "采集终端的存储损坏或丢失;请核对该时段的使用情况。",
+        "An agent lost its spool; compare that time with the bookings.",
+    ),
+    "odometer_": ("累计时间不连续;请核对该仪器的记录。", "Odometers do not fit; look at the instrument's records."),
+}
+_OTHER: Meaning = ("请查看详情并处理。", "Look at the detail and see to it.")
+
+
+def meaning_of(rule: str) -> Meaning:
+    """Return what a rule means (zh, en); a general sentence for one that is not known here."""
+    if rule in _EXACT:
+        return _EXACT[rule]
+    return next((found for begin, found in _BY_BEGIN.items() if rule.startswith(begin)), _OTHER)

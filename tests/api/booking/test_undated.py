@@ -1,0 +1,54 @@
+"""A session whose agent's clock was not set waits for its date, and is matched by the one it gets."""
+
+from datetime import timedelta
+
+from api.booking.matching_service import SESSION_IN_DOUBT, match_session
+from store.tables.audit import Anomaly
+from store.tables.calendar import BookingUse, Due, DueKind, UnbookedUse
+from tests.support.builders_booking import FIRM_A, HOUR, WORKER, Office
+from tests.support.unset_clock import Unset
+from wire.clock import to_ms
+from wire.messages import PowerState
+
+MINUTE_MS = 60_000
+
+
+def match(office: Office, session_id: str) -> object:
+    with office.work(WORKER) as work:
+        return match_session(work, session_id)
+
+
+def test_use_of_a_box_without_a_clock_goes_to_the_booking_it_belongs_to_once_the_clock_is_set(office: Office) -> None:
+    booking_id = office.book(FIRM_A)
+    began_ms = to_ms(office.now)
+    writer = Unset(office.instrument)
+    writer.tick(PowerState.STANDBY, 70 * 60)
+    name = writer.run(20, standby_s=0)
+    office.advance(2 * HOUR)
+    office.record(writer)
+    assert match(office, name) == office.now + timedelta(hours=24)
+    assert office.all_of(BookingUse) == []
+    with office.work(WORKER) as work:
+        due = work.session.get_one(Due, (DueKind.MATCH_SESSION.value, name))
+        due.due_at = office.now + timedelta(hours=24)
+    writer.set_clock(began_ms - MINUTE_MS)
+    office.record(writer)
+    [due] = [one for one in office.all_of(Due) if one.kind == DueKind.MATCH_SESSION.value]
+    assert due.due_at == office.now
+    assert match(office, name) is None
+    [use] = office.all_of(BookingUse)
+    assert (use.booking_id, use.running_ms, to_ms(use.from_at)) == (
+        booking_id,
+        20 * MINUTE_MS,
+        began_ms + 70 * MINUTE_MS,
+    )
+
+
+def test_without_a_clock_for_a_day_somebody_has_to_look(office: Office) -> None:
+    writer = Unset(office.instrument)
+    name = writer.run(20)
+    office.record(writer)
+    office.advance(timedelta(hours=24))
+    assert match(office, name) is None
+    assert [part.running_ms for part in office.all_of(UnbookedUse)] == [20 * MINUTE_MS]
+    assert SESSION_IN_DOUBT in {anomaly.rule for anomaly in office.all_of(Anomaly)}
