@@ -14,7 +14,8 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Depends, Request
-from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from fastapi.concurrency import contextmanager_in_threadpool
+from sqlalchemy.orm import Session
 
 from api.errors import Refused, forbidden
 from api.limiting import Limiter
@@ -72,6 +73,9 @@ class Parts:
     real_clock: Clock = field(default_factory=SystemClock)
     catalogue: Catalogue = field(default_factory=Catalogue)
 
+    def __post_init__(self) -> None:
+        self.catalogue.speed = self.clock.speed
+
     def now(self) -> datetime:
         """The instant that facts are recorded with."""
         return from_ms(self.clock.now_ms())
@@ -98,6 +102,7 @@ async def _unit_slot() -> AsyncIterator[None]:
     yield
 
 
+_Unit = tuple[Work, SignedIn | None]
 _SLOT = Depends(_unit_slot, scope="function", max_concurrency=UNITS_MAX)
 
 
@@ -106,24 +111,26 @@ class Access:
     """Who may call an endpoint, and its unit of work. One object a route; the route x role test reads it there.
 
     `roles` empty: everybody who is signed in (or, if `public`, everybody). `inactive_too`: also people whose
-    organisation is not active, who otherwise read only.
+    organisation is not active, who otherwise read only. `apart`: a change whose transaction is the endpoint's own,
+    because something slow comes first; `work` only reads.
     """
 
     mode: Mode
     roles: frozenset[Role]
     public: bool = False
     inactive_too: bool = False
+    apart: bool = False
 
     async def __call__(
         self, request: Request, background: BackgroundTasks, slot: Annotated[None, _SLOT]
     ) -> AsyncIterator[Work]:
         parts = parts_of(request)
         credential = credential_of(request) if not self.public else _credential_if_any(request)
-        signed_in = await run_in_threadpool(self._admit, parts, credential, request)
-        if signed_in is not None and signed_in.use_is_news:
-            # After the answer: nobody waits for the write lock because a token was used.
-            background.add_task(note_use, parts.database, signed_in.token_id, address_of(request), parts.real_now())
-        async with contextmanager_in_threadpool(self._unit(parts, signed_in)) as work:
+        unit = self._reading if self.mode is Mode.READ else self._writing
+        async with contextmanager_in_threadpool(unit(parts, credential, request)) as (work, signed_in):
+            if signed_in is not None and signed_in.use_is_news:
+                # After the answer: nobody waits for the write lock because a token was used.
+                background.add_task(note_use, parts.database, signed_in.token_id, address_of(request), parts.real_now())
             request.state.work = work
             request.state.token_id = signed_in.token_id if signed_in else None
             yield work
@@ -133,32 +140,37 @@ class Access:
         return self.public or not self.roles or not self.roles.isdisjoint(roles)
 
     @contextmanager
-    def _unit(self, parts: Parts, signed_in: SignedIn | None) -> Iterator[Work]:
-        opened = parts.database.write() if self.mode is Mode.WRITE else parts.database.read()
-        with opened as session:
-            yield Work(session, PUBLIC_ACTOR if signed_in is None else signed_in.actor, parts.now())
+    def _reading(self, parts: Parts, credential: Credential | None, request: Request) -> Iterator[_Unit]:
+        with parts.database.read() as session:
+            signed_in = _signed_in(parts, session, credential)
+            self._admit(parts, signed_in, credential, request)
+            yield _work(parts, session, signed_in), signed_in
 
-    def _admit(self, parts: Parts, credential: Credential | None, request: Request) -> SignedIn | None:
-        """Judge the caller in a read of its own, so that nobody who may not write ever waits for the write lock."""
-        signed_in = None
-        if credential is not None:
-            with parts.database.read() as session:
-                signed_in = sign_in(session, credential, parts.real_now())
+    @contextmanager
+    def _writing(self, parts: Parts, credential: Credential | None, request: Request) -> Iterator[_Unit]:
+        # The caller is judged beforehand, so that nobody who may not write ever waits for the write lock.
+        with parts.database.look() as session:
+            signed_in = _signed_in(parts, session, credential)
+        self._admit(parts, signed_in, credential, request)
+        with parts.database.read() if self.apart else parts.database.write() as session:
+            yield _work(parts, session, signed_in), signed_in
+
+    def _admit(self, parts: Parts, signed_in: SignedIn | None, credential: Credential | None, request: Request) -> None:
+        """Raise 401, 403 or 429 for a caller who may not."""
         if signed_in is None:
             if not self.public:
                 raise not_signed_in()
             if self.mode is Mode.WRITE:
                 parts.limiter.count_address(address_of(request))
-            return None
+            return
         if self.mode is Mode.WRITE:
             self._admit_write(parts, signed_in, credential, request)
-        elif "read" not in signed_in.actor.scopes:
+        elif not self.public and "read" not in signed_in.actor.scopes:
             raise _scope_missing("read")
         if not self.allows(signed_in.actor.roles):
             if self.mode is Mode.WRITE:
                 _audit_refusal(parts, signed_in.actor, request)
             raise self._role_missing()
-        return signed_in
 
     def _admit_write(self, parts: Parts, signed_in: SignedIn, credential: Credential | None, request: Request) -> None:
         parts.limiter.count_write(signed_in.actor.person_id)
@@ -181,17 +193,25 @@ class Access:
             raise Refused(
                 403,
                 "csrf_header_missing",
-                "页面登录的写操作须带 Idempotency-Key 或 If-Match 请求头。",
-                "A write with the session cookie needs an Idempotency-Key or If-Match header.",
+                "页面登录的写操作请带 Idempotency-Key 或 If-Match 请求头。",
+                "A write with the session cookie needs one of two headers; send an Idempotency-Key or If-Match.",
             )
 
     def _role_missing(self) -> Refused:
         listed = ", ".join(sorted(self.roles))
         return forbidden(
-            f"您没有权限执行此操作;需要角色:{listed}。",
-            f"This takes one of these roles: {listed}.",
+            f"您没有权限执行此操作,需要角色:{listed};请联系有该角色的人员。",
+            f"This takes one of these roles: {listed}; ask somebody who has it.",
             roles=sorted(self.roles),
         )
+
+
+def _signed_in(parts: Parts, session: Session, credential: Credential | None) -> SignedIn | None:
+    return None if credential is None else sign_in(session, credential, parts.real_now())
+
+
+def _work(parts: Parts, session: Session, signed_in: SignedIn | None) -> Work:
+    return Work(session, PUBLIC_ACTOR if signed_in is None else signed_in.actor, parts.now())
 
 
 def reads(*roles: Role) -> Any:
@@ -209,10 +229,10 @@ def writes(*roles: Role) -> Any:
     return _depends(Access(Mode.WRITE, frozenset(roles)))
 
 
-def own_affairs() -> Any:
+def own_affairs(*, apart: bool = False) -> Any:
     """A changing unit for everybody signed in, also while their organisation is pending or suspended: signing out, a
-    new password, taking back one's own tokens."""
-    return _depends(Access(Mode.WRITE, frozenset(), inactive_too=True))
+    new password, taking back one's own tokens. `apart`: see Access."""
+    return _depends(Access(Mode.WRITE, frozenset(), inactive_too=True, apart=apart))
 
 
 def public_reads() -> Any:
@@ -253,8 +273,8 @@ def _scope_missing(scope: str) -> Refused:
     return Refused(
         403,
         "scope_missing",
-        f"该令牌没有“{scope}”权限。",
-        f"This token does not have the scope {scope!r}.",
+        f"该令牌没有“{scope}”权限;请新建一个带此权限的令牌(POST /tokens)。",
+        f"This token does not have the scope {scope!r}; make another that has it (POST /tokens).",
         scope=scope,
     )
 

@@ -2,15 +2,15 @@
 
 Attempts to sign in or to register are counted in the database, in a transaction of their own, so that a limit holds
 over all processes however many there are, and a guess is counted before its password is looked at. Changing requests
-of people who are signed in are counted by each process for itself (the sliding window of the `limits` library): that
-limit protects the server from a program gone wild, not a secret from guessing.
+of people who are signed in are counted by each process for itself: that limit protects the server from a program gone
+wild, not a secret from guessing.
 """
 
+import threading
 import time
+from collections import deque
 
 from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from sqlalchemy import delete, text
 from sqlalchemy.orm import Session
 
@@ -38,7 +38,9 @@ class Limiter:
         self._database, self._real_clock = database, real_clock
         self._login, self._lockout, self._registration = parse(login), parse(lockout), parse(registration)
         self._write = parse(write)
-        self._writes = MovingWindowRateLimiter(MemoryStorage())
+        # Not the library's window in memory: that one starts a thread every ten milliseconds while it is used.
+        self._writes: dict[str, deque[float]] = {}
+        self._counting = threading.Lock()
 
     def count_address(self, address: str) -> None:
         """Count something that anybody may try (see `count_attempt`). Raises 429 when the address tried too often."""
@@ -72,9 +74,14 @@ class Limiter:
 
     def count_write(self, person_id: str) -> None:
         """Count a changing request of somebody signed in. Raises 429 when this process had too many of theirs."""
-        if not self._writes.hit(self._write, "write", person_id):
-            reset_at = self._writes.get_window_stats(self._write, "write", person_id).reset_time
-            raise _too_many("too_many_requests", reset_at - time.time())
+        most, now = self._write.amount, time.monotonic()
+        with self._counting:
+            recent = self._writes.setdefault(person_id, deque(maxlen=most))
+            wait_s = recent[0] + self._write.get_expiry() - now if len(recent) == most else 0
+            if wait_s <= 0:
+                recent.append(now)
+        if wait_s > 0:
+            raise _too_many("too_many_requests", wait_s)
 
     def _over(
         self, session: Session, kind: AttemptKind, key: str, limit: RateLimitItem, code: str = "too_many_requests"

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from api.errors import Refused, conflict, stale
 from api.work import Work
@@ -21,6 +21,18 @@ from store.upsert import insert_if_absent
 KEY_LENGTH_MAX = 200
 NOT_COMPARED = frozenset({"password"})
 """Fields of a body that are no part of what is compared: even a digest of a password could be guessed from."""
+
+
+# Said with every creating request, so put together once.
+_ANSWER = (
+    update(IdempotencyKey)
+    .where(
+        IdempotencyKey.principal == bindparam("of_principal"),
+        IdempotencyKey.route == bindparam("of_route"),
+        IdempotencyKey.key == bindparam("of_key"),
+    )
+    .values(status=bindparam("answered"), answer=bindparam("text"))
+)
 
 
 class IdempotentCall:
@@ -52,11 +64,11 @@ class IdempotentCall:
             return self._repeat(work, where)
         answer = produce()
         stored = kept(answer) if kept is not None else answer
-        matches = [getattr(IdempotencyKey, name) == value for name, value in where.items()]
-        work.session.execute(
-            update(IdempotencyKey).where(*matches).values(status=status, answer=stored.model_dump_json().encode())
-        )
-        return tagged(answer, status)
+        text = stored.model_dump_json()
+        work.session.flush()
+        done = {"answered": status, "text": text.encode()}
+        work.session.connection().execute(_ANSWER, {f"of_{name}": value for name, value in where.items()} | done)
+        return tagged(answer, status, text if stored is answer else None)
 
     def _repeat(self, work: Work, where: dict[str, str]) -> Response:
         matches = [getattr(IdempotencyKey, name) == value for name, value in where.items()]
@@ -84,7 +96,7 @@ async def once_of(
             "Give an Idempotency-Key header (any random text), so that a repeat is not done twice.",
         )
     body = await request.body()
-    with suppress(ValueError):  # what is not JSON is compared byte for byte
+    with suppress(ValueError, RecursionError):  # what is not JSON, or too deep to read, is compared byte for byte
         read = json.loads(body)
         if isinstance(read, dict):
             read = {name: value for name, value in read.items() if name not in NOT_COMPARED}
@@ -108,7 +120,12 @@ def if_match_of(
         )
     text = if_match.strip().removeprefix("W/").strip('"')
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise Refused(400, "if_match_unreadable", "If-Match 应为带引号的整数。", 'If-Match is a number like "3".')
+        raise Refused(
+            400,
+            "if_match_unreadable",
+            "If-Match 应为带引号的整数;请填写所读的版本号。",
+            'If-Match is a number like "3"; give the ETag that you read.',
+        )
     return int(text)
 
 
@@ -122,8 +139,8 @@ def check_version(found: int, given: int) -> None:
         raise stale(found, given)
 
 
-def tagged(answer: BaseModel, status: int = 200) -> Response:
-    """Return an answer with its row version as ETag, where it has one."""
+def tagged(answer: BaseModel, status: int = 200, text: str | None = None) -> Response:
+    """Return an answer with its row version as ETag, where it has one. `text`: the answer as JSON, if it is known."""
     version = getattr(answer, "row_version", None)
     headers = {} if version is None else {"ETag": f'"{version}"'}
-    return Response(answer.model_dump_json(), status, headers, media_type="application/json")
+    return Response(text or answer.model_dump_json(), status, headers, media_type="application/json")

@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from store.canonical import GENESIS, canonical_json, chain_hash
+from store.later import write_later
 from store.tables.audit import AuditEvent, ChainHead
 from store.upsert import insert_if_absent
 from wire.clock import to_ms
@@ -58,19 +59,18 @@ def append_audit_event(
         }
     )
     row_hash = chain_hash(head.hash, body)
-    session.add(
-        AuditEvent(
-            chain_id=chain_id,
-            seq=seq,
-            at=at,
-            actor=actor,
-            action=action,
-            subject=subject,
-            body=body,
-            prev_hash=head.hash,
-            row_hash=row_hash,
-        )
-    )
+    row = {
+        "chain_id": chain_id,
+        "seq": seq,
+        "at": at,
+        "actor": actor,
+        "action": action,
+        "subject": subject,
+        "body": body,
+        "prev_hash": head.hash,
+        "row_hash": row_hash,
+    }
+    write_later(session, AuditEvent, row)
     head.seq, head.hash = seq, row_hash
     return seq
 

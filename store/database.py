@@ -6,7 +6,8 @@ so "insert, catch the unique key" and row locks mean the same on both engines. `
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,16 +19,20 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Executable,
     MetaData,
+    Table,
     create_engine,
     event,
     make_url,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
+from store import bulk
 from store.errors import AlreadyThere, AppendOnly, CalendarOverlap, OutOfOrder, StillReferenced, StoreError, TryAgain
+from store.later import LedgerSession, write_before_commit
 from store.types import UtcDateTime
 
 OVERLAP_MARK = "openlab_calendar_overlap"
@@ -44,6 +49,11 @@ NAMING = {
 
 
 _SQLITE_WAIT_S = 30
+_PING_AFTER_S = 1.0
+_READ_ONLY = {"openlab_read_only": True}
+# Said to the driver, which opens the transaction with it: a statement of its own would be a round trip more.
+_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+_NO_TRANSACTION = {"isolation_level": "AUTOCOMMIT"}
 
 
 class Base(DeclarativeBase):
@@ -58,9 +68,11 @@ class Database:
     """An open database. `translate` says what a driver's error means in our words."""
 
     engine: Engine
-    _sessions: sessionmaker[Session]
+    _sessions: sessionmaker[LedgerSession]
     _translate: Callable[[DBAPIError], StoreError | None]
     _one_writer: Callable[[], AbstractContextManager[object]]
+    _reading: Mapping[str, object]
+    _looking: Mapping[str, object]
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -75,7 +87,14 @@ class Database:
     def read(self) -> Iterator[Session]:
         """One read-only transaction: sees one state of the database and waits for no writer."""
         with self._translated(), self._sessions() as session:
-            session.connection(execution_options={"openlab_read_only": True})
+            session.connection(execution_options=self._reading)
+            yield session
+
+    @contextmanager
+    def look(self) -> Iterator[Session]:
+        """One statement that reads. Cheaper than `read()`; two statements may see two states of the database."""
+        with self._translated(), self._sessions() as session:
+            session.connection(execution_options=self._looking)
             yield session
 
     @contextmanager
@@ -105,13 +124,27 @@ def open_database(url: str) -> Database:
     scheme = make_url(url).get_backend_name()
     if scheme not in _OPENERS:
         raise ValueError(f"no database backend is called {scheme!r}; known: {', '.join(sorted(_OPENERS))}")
-    engine, translate, one_writer = _OPENERS[scheme](url)
-    return Database(engine, sessionmaker(engine, expire_on_commit=False), translate, one_writer)
+    engine, translate, one_writer, reading, looking = _OPENERS[scheme](url)
+    sessions = sessionmaker(engine, class_=LedgerSession, expire_on_commit=False)
+    event.listen(sessions, "before_commit", write_before_commit)
+    return Database(engine, sessions, translate, one_writer, reading, looking)
 
 
 def insert_statement(session: Session, table: type[Base]) -> Any:
     """Return an INSERT that knows ON CONFLICT, in the words of the session's engine (see store.upsert)."""
     return _INSERTS[session.get_bind().dialect.name](table)
+
+
+def engine_of(session: Session) -> str:
+    """Return the name of a session's engine, as a key for statements that are put together once (`insert_into`)."""
+    return session.get_bind().dialect.name
+
+
+def insert_into(engine: str, table: type[Base]) -> Any:
+    """Return an INSERT of the table's own columns that knows ON CONFLICT, in the words of that engine."""
+    own = table.__table__
+    assert isinstance(own, Table)
+    return _INSERTS[engine](own)
 
 
 def insert_many(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
@@ -135,6 +168,23 @@ def insert_tuples(session: Session, table: type[Base], columns: Sequence[str], r
         _INSERTS_MANY[session.get_bind().dialect.name](session, table, columns, rows)
 
 
+def insert_lines(
+    session: Session, table: type[Base], given: tuple[str, str], columns: Sequence[str], blocks: Iterable[bytes]
+) -> None:
+    """Insert rows that are at hand as lines of UTF-8: the values of `columns` with a tab between them, none of them
+    NULL or with a tab or line break in it. `given` is a column and its value in every row. Blocks are of whole lines.
+    Errors as of any statement."""
+    _INSERTS_LINES[session.get_bind().dialect.name](session, table, given, columns, blocks)
+
+
+def read_tuples(session: Session, statement: Executable, at_once: int) -> Iterator[Sequence[Any]]:
+    """Yield the rows of a statement, so many at a time, as tuples with what the database holds (text, integers): past
+    the types and rows of the session, which for millions of rows cost as much as the query. Errors as of any statement.
+    """
+    session.flush()
+    yield from _READS[session.get_bind().dialect.name](session.connection(), statement, at_once)
+
+
 def refusal_of(session: Session, error: DBAPIError) -> StoreError | None:
     """Return what a driver's error means, for a service that put its insert into a savepoint of this session."""
     return _TRANSLATIONS[session.get_bind().dialect.name](error)
@@ -150,7 +200,13 @@ def is_write_locked_per_database(connection: Connection) -> bool:
     return connection.dialect.name == "sqlite"
 
 
-_Opened = tuple[Engine, Callable[[DBAPIError], StoreError | None], Callable[[], AbstractContextManager[object]]]
+_Opened = tuple[
+    Engine,
+    Callable[[DBAPIError], StoreError | None],
+    Callable[[], AbstractContextManager[object]],
+    Mapping[str, object],
+    Mapping[str, object],
+]
 
 
 def _open_sqlite(url: str) -> _Opened:
@@ -186,7 +242,7 @@ def _open_sqlite(url: str) -> _Opened:
         finally:
             gate.release()
 
-    return engine, _translate_sqlite, one_writer
+    return engine, _translate_sqlite, one_writer, _READ_ONLY, _READ_ONLY
 
 
 def _translate_sqlite(error: DBAPIError) -> StoreError | None:
@@ -211,7 +267,8 @@ def _open_postgresql(url: str) -> _Opened:
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=20,
         max_overflow=20,
-        pool_pre_ping=True,
+        # The connection used last comes first: its server process has plans and pages at hand.
+        pool_use_lifo=True,
         # What is streamed is read to its end: plans that give the first rows soon take ten times as long for all.
         connect_args={
             "options": "-c lock_timeout=10000 -c timezone=UTC -c cursor_tuple_fraction=1.0",
@@ -219,12 +276,28 @@ def _open_postgresql(url: str) -> _Opened:
         },
     )
 
-    @event.listens_for(engine, "begin")
-    def _on_begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("openlab_read_only", False):
-            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    # Two rows of one kind are one statement: the driver's own way to send several is as many answers to wait for.
+    engine.dialect.use_insertmanyvalues_wo_returning = True
 
-    return engine, _translate_postgresql, nullcontext
+    @event.listens_for(engine, "checkin")
+    def _on_checkin(connection: Any, record: Any) -> None:
+        record.info["returned"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _on_checkout(connection: Any, record: Any, proxy: Any) -> None:
+        # One that rested may have lost its server meanwhile. Asking each time would be two round trips a request.
+        returned = record.info.get("returned")
+        if returned is not None and time.monotonic() - returned > _PING_AFTER_S and not _answers(engine, connection):
+            raise InvalidatePoolError
+
+    return engine, _translate_postgresql, nullcontext, _SNAPSHOT, _NO_TRANSACTION
+
+
+def _answers(engine: Engine, connection: Any) -> bool:
+    try:
+        return engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error:
+        return False
 
 
 def _translate_postgresql(error: DBAPIError) -> StoreError | None:
@@ -254,50 +327,10 @@ def _stored(
         yield tuple(row[name] if convert is None else convert(row[name]) for name, convert in converts)
 
 
-def _insert_rows(session: Session, table: type[Base], names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    marks = ", ".join("?" for _ in names)
-    statement = f"INSERT INTO {table.__tablename__} ({', '.join(names)}) VALUES ({marks})"
-    session.connection().exec_driver_sql(statement, list(rows))
-
-
-def _copy_rows(session: Session, table: type[Base], names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    statement = f"COPY {table.__tablename__} ({', '.join(names)}) FROM STDIN"
-    connection = session.connection()
-    driver: Any = connection.connection.driver_connection
-    try:
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
-    except driver.Error as error:
-        base = type(driver).Error
-        raise DBAPIError.instance(statement, None, error, base, dialect=connection.dialect) from error
-
-
-def _update_rows(
-    session: Session, table: type[Base], names: Sequence[str], key: Sequence[str], rows: list[tuple[Any, ...]]
-) -> None:
-    changes, found = ", ".join(f"{name} = ?" for name in names), " AND ".join(f"{name} = ?" for name in key)
-    statement = f"UPDATE {table.__tablename__} SET {changes} WHERE {found}"
-    session.connection().exec_driver_sql(statement, rows)
-
-
-def _update_from_arrays(
-    session: Session, table: type[Base], names: Sequence[str], key: Sequence[str], rows: list[tuple[Any, ...]]
-) -> None:
-    connection = session.connection()
-    columns, given = table.__table__.c, [*names, *key]
-    # One statement for all rows: the server plans it once, and nobody waits for an answer to each.
-    arrays = ", ".join(f"%s::{columns[name].type.compile(connection.dialect)}[]" for name in given)
-    changes = ", ".join(f"{name} = given.{name}" for name in names)
-    found = " AND ".join(f"{table.__tablename__}.{name} = given.{name}" for name in key)
-    statement = (
-        f"UPDATE {table.__tablename__} SET {changes} FROM unnest({arrays}) AS given({', '.join(given)}) WHERE {found}"
-    )
-    connection.exec_driver_sql(statement, tuple(list(column) for column in zip(*rows, strict=True)))
-
-
-_INSERTS_MANY = {"sqlite": _insert_rows, "postgresql": _copy_rows}
-_UPDATES_MANY = {"sqlite": _update_rows, "postgresql": _update_from_arrays}
+_INSERTS_MANY = {"sqlite": bulk.insert_rows, "postgresql": bulk.copy_rows}
+_READS = {"sqlite": bulk.fetched, "postgresql": bulk.streamed}
+_INSERTS_LINES = {"sqlite": bulk.insert_lines, "postgresql": bulk.copy_lines}
+_UPDATES_MANY = {"sqlite": bulk.update_rows, "postgresql": bulk.update_from_arrays}
 _CODE_POINT_COLLATIONS = {"sqlite": "BINARY", "postgresql": "C"}
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _TRANSLATIONS = {"sqlite": _translate_sqlite, "postgresql": _translate_postgresql}

@@ -3,10 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Dialect
+from sqlalchemy import BigInteger, Dialect, Row
 from sqlalchemy.types import TypeDecorator
 
 from wire.clock import from_ms, to_ms
+
+AnyRow = Row[*tuple[Any, ...]]
+"""A row of columns, not of a class."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):

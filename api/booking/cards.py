@@ -29,7 +29,12 @@ def issue(
     """
     _require(work, host_id)
     if valid_to is not None and valid_to <= work.now:
-        raise invalid("expired_already", "有效期须晚于现在。", "A card has to be valid beyond now.", field="valid_to")
+        raise invalid(
+            "expired_already",
+            "有效期须晚于现在;请更正有效期。",
+            "A card has to be valid beyond now; give a later end.",
+            field="valid_to",
+        )
     if host_id is not None and work.session.get(Host, host_id) is None:
         raise not_found("依托单位", "host", host_id)
     # Locked: two that issue one card at once to one person wait for each other; to two, the numbering refuses one.
@@ -72,7 +77,12 @@ def revoke(work: Work, card_id: str, reason: str) -> AccessCard:
     if not reason.strip():
         raise invalid("reason_required", "请写明收回原因。", "Say why it is taken back.", field="reason")
     if work.session.get(CardRevocation, card_id) is not None:
-        raise conflict("card_revoked", "该卡已收回。", "This card was taken back already.", card_id=card_id)
+        raise conflict(
+            "card_revoked",
+            "该卡已收回;请刷新,如仍需使用请另发新卡。",
+            "This card was taken back already; issue another one if it is still wanted.",
+            card_id=card_id,
+        )
     work.session.add(
         CardRevocation(card_id=card_id, reason=reason.strip(), revoked_by=work.actor.person_id, revoked_at=work.now)
     )
@@ -140,6 +150,6 @@ def _not_yours(host_id: str | None) -> Refused:
     return forbidden(
         "实验室管理员只能发放、收回本单位仪器使用的卡(请填写 host_id);全县通用的卡由县级管理人员办理。",
         "A lab manager issues and takes back cards for its own host (name `host_id`);"
-        " cards for the whole county are the county officer's.",
+        " ask a county officer for a card of the whole county.",
         host_id=host_id or "",
     )

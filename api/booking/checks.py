@@ -1,12 +1,13 @@
 """The rules that need a look into the database: the time a slot takes, the papers of an instrument, its people.
 
-Called by the service for a new booking, by proposals for another slot and by the steps for scheduling: one place, so
-that no door is without them. Reads only; each refusal says what would do instead.
+Called by the service for a new booking, by proposals and displacement for another slot and by the steps for
+scheduling: one place, so that no door is without them. Reads only; each refusal says what would do instead.
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
 
-from api.booking import calendar, repository
+from api.booking import approval, calendar, qualification, repository
 from api.booking.opening_rules import alternatives, binding, check_slot
 from api.booking.rules import NO_CERTIFICATE, check_instrument_works, check_parties, times
 from api.booking.slots import Interval
@@ -22,25 +23,49 @@ _HOPELESS = ("slot_reversed", "slot_too_short", "slot_too_long")
 
 
 def bound_terms(
-    work: Work, instrument: Instrument, slot: Interval, mode: BookingMode, purpose: UsePurpose
+    work: Work, instrument: Instrument, slot: Interval, mode: BookingMode, purpose: UsePurpose, by_manager: bool = False
 ) -> SlotTerms:
-    """Return the terms that hold for the actor's request, with the special days around the slot."""
+    """Return the terms that hold for a request of the actor (`by_manager`: as for the host's manager), with the special
+    days around the slot."""
     terms = repository.slot_terms(work.session, instrument, slot)
-    return binding(terms, mode, purpose, work.actor.manages(instrument.host_id))
+    return binding(terms, mode, purpose, by_manager or work.actor.manages(instrument.host_id))
 
 
-def check_time(work: Work, instrument: Instrument, slot: Interval, terms: SlotTerms) -> None:
-    """Raise 422 for a slot that breaks a term, with free alternatives of its length where there can be any."""
+def check_time(
+    work: Work, instrument: Instrument, slot: Interval, mode: BookingMode, purpose: UsePurpose, by_manager: bool = False
+) -> SlotTerms:
+    """Return the terms that hold. Raise 422 for a slot that breaks one, with free alternatives of its length where
+    there can be any."""
+    terms = bound_terms(work, instrument, slot, mode, purpose, by_manager)
     try:
         check_slot(slot, terms, work.now)
     except Refused as refused:
         if refused.code not in _HOPELESS:
-            wanted = Interval(max(slot.from_at, work.now), max(slot.from_at, work.now) + (slot.to_at - slot.from_at))
-            if refused.code == "slot_too_far_ahead":
-                wanted = Interval(work.now, work.now + (slot.to_at - slot.from_at))
-            busy = calendar.busy_ahead(work, instrument, wanted)
-            refused.facts["alternatives"] = [times(free) for free in alternatives(wanted, busy, terms, work.now)]
+            start = work.now if refused.code == "slot_too_far_ahead" else slot.from_at
+            wanted = Interval(start, start + (slot.to_at - slot.from_at))
+            others = free_ahead(work, instrument, wanted, mode, purpose, by_manager)
+            refused.facts["alternatives"] = [times(free) for free in others]
         raise
+    return terms
+
+
+def free_ahead(
+    work: Work,
+    instrument: Instrument,
+    wanted: Interval,
+    mode: BookingMode,
+    purpose: UsePurpose,
+    by_manager: bool = False,
+) -> tuple[Interval, ...]:
+    """Return up to three free slots as long as `wanted` that break no term, the nearest after it and after the lead
+    time first."""
+    terms = bound_terms(work, instrument, wanted, mode, purpose, by_manager)
+    earliest = work.now + timedelta(minutes=terms.lead_minutes)
+    if wanted.from_at < earliest:
+        # What is taken, and which days are special, has to be known from where the search begins.
+        wanted = Interval(earliest, earliest + (wanted.to_at - wanted.from_at))
+        terms = bound_terms(work, instrument, wanted, mode, purpose, by_manager)
+    return alternatives(wanted, calendar.busy_ahead(work, instrument, wanted), terms, work.now)
 
 
 def check_papers(work: Work, instrument: Instrument, slot: Interval, report_types: Iterable[str]) -> tuple[str, ...]:
@@ -63,13 +88,33 @@ def check_papers(work: Work, instrument: Instrument, slot: Interval, report_type
     return () if verdict is Verdict.OK else (NO_CERTIFICATE,)
 
 
-def check_slot_again(work: Work, instrument: Instrument, booking: Booking, slot: Interval) -> SlotTerms:
-    """Hold a booking's new slot against every rule that its first one had to keep; return the terms that hold."""
-    purpose, mode = UsePurpose(booking.purpose), BookingMode(booking.mode)
+def check_slot_again(
+    work: Work, instrument: Instrument, booking: Booking, slot: Interval, by_manager: bool = False
+) -> SlotTerms:
+    """Hold a booking's new slot against every rule that its first one had to keep; return the terms that hold.
+
+    `by_manager`: the host's manager wants it, who needs no lead time.
+    """
+    check_rules_again(work, instrument, booking, slot)
+    return check_time(work, instrument, slot, BookingMode(booking.mode), UsePurpose(booking.purpose), by_manager)
+
+
+def check_rules_again(work: Work, instrument: Instrument, booking: Booking, slot: Interval) -> None:
+    """The same without the terms of time: parties, run status, training and papers."""
     owner = repository.host_org(work.session, instrument.host_id)
     check_parties(repository.org_row(work.session, booking.payer_org), owner)
-    check_instrument_works(instrument, purpose)
-    terms = bound_terms(work, instrument, slot, mode, purpose)
-    check_time(work, instrument, slot, terms)
+    check_instrument_works(instrument, UsePurpose(booking.purpose))
+    _check_trained(work, instrument, booking, slot)
     check_papers(work, instrument, slot, repository.report_types(work.session, booking.booking_id))
-    return terms
+
+
+def _check_trained(work: Work, instrument: Instrument, booking: Booking, slot: Interval) -> None:
+    """Raise 403 where whoever will stand at the instrument is not trained until the slot ends; its manager may."""
+    if booking.mode != BookingMode.SELF_OPERATED.value:
+        return
+    if not approval.rule_of(work.session, instrument.instrument_id, instrument.approval).needs_qualification:
+        return
+    if repository.manages_host(work.session, booking.person_id, instrument.host_id):
+        return
+    if not qualification.is_qualified(work.session, instrument.instrument_id, booking.person_id, slot.to_at):
+        raise qualification.not_qualified(instrument.instrument_id)

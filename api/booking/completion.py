@@ -6,7 +6,7 @@ repeating it is harmless.
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, func, or_, select
 
 from api.booking import repository
 from api.booking.due import ensure_due, readings_wait
@@ -17,6 +17,7 @@ from api.work import Work
 from store.tables.calendar import Booking, BookingMode, BookingState, Due, DueKind
 from store.tables.registry import Instrument, Metering, UseDetection
 from store.tables.usage import MeterPosition, UsageSession
+from store.types import UtcDateTime
 
 LOOK_AGAIN = timedelta(minutes=1)
 PATIENCE = timedelta(hours=24)
@@ -24,6 +25,32 @@ TELEMETRY_COVERAGE = "telemetry_coverage"
 
 _RUNNING = (BookingState.CONFIRMED, BookingState.CHECKED_IN, BookingState.IN_USE)
 _TESTED = (BookingState.RESULTS_CONFIRMED, BookingState.REPORTED)
+
+# Put together once: building a statement costs more than the database's answer to it.
+_METERED_BY = (
+    select(Metering.agent_id)
+    .where(
+        Metering.instrument_id == bindparam("instrument"), Metering.effective_at <= bindparam("at", type_=UtcDateTime)
+    )
+    .order_by(Metering.effective_at.desc())
+    .limit(1)
+)
+_NEWEST = select(func.max(MeterPosition.accounted_to)).where(
+    MeterPosition.instrument_id == bindparam("instrument"), MeterPosition.agent_id == bindparam("agent")
+)
+_UNFINISHED = (
+    select(UsageSession.session_id, UsageSession.ended_at)
+    .outerjoin(Due, (Due.kind == DueKind.MATCH_SESSION.value) & (Due.subject_id == UsageSession.session_id))
+    .where(
+        UsageSession.instrument_id == bindparam("instrument"),
+        UsageSession.started_at < bindparam("claim_end", type_=UtcDateTime),
+        or_(
+            UsageSession.ended_at.is_(None),
+            (UsageSession.ended_at > bindparam("began", type_=UtcDateTime)) & Due.subject_id.is_not(None),
+        ),
+    )
+    .limit(1)
+)
 
 
 def expire_booking(work: Work, booking_id: str) -> datetime | None:
@@ -79,36 +106,19 @@ def _accounted_to(work: Work, instrument: Instrument, at: datetime) -> datetime 
     """Up to when the meter in force at an instant has accounted for the instrument; None where none measures it."""
     if instrument.use_detection == UseDetection.CHECKIN.value:
         return None
-    agent_id = work.session.scalars(
-        select(Metering.agent_id)
-        .where(Metering.instrument_id == instrument.instrument_id, Metering.effective_at <= at)
-        .order_by(Metering.effective_at.desc())
-        .limit(1)
-    ).first()
+    agent_id = work.session.scalars(_METERED_BY, {"instrument": instrument.instrument_id, "at": at}).first()
     if agent_id is None:
         return None
-    newest: datetime | None = work.session.scalars(
-        select(func.max(MeterPosition.accounted_to)).where(
-            MeterPosition.instrument_id == instrument.instrument_id, MeterPosition.agent_id == agent_id
-        )
-    ).one()
+    asked = {"instrument": instrument.instrument_id, "agent": agent_id}
+    newest: datetime | None = work.session.scalars(_NEWEST, asked).one()
     return newest or datetime.fromtimestamp(0, tz=at.tzinfo)
 
 
 def _missing(work: Work, booking: Booking, claim_end: datetime, accounted_to: datetime | None) -> str:
     """Return what completing has to wait for, "" where nothing."""
     began = min(booking.slot_from - graces_of(work, booking).early, booking.checked_in_at or booking.slot_from)
-    unfinished = (
-        select(UsageSession.session_id, UsageSession.ended_at)
-        .outerjoin(Due, (Due.kind == DueKind.MATCH_SESSION.value) & (Due.subject_id == UsageSession.session_id))
-        .where(
-            UsageSession.instrument_id == booking.instrument_id,
-            UsageSession.started_at < claim_end,
-            or_(UsageSession.ended_at.is_(None), (UsageSession.ended_at > began) & Due.subject_id.is_not(None)),
-        )
-        .limit(1)
-    )
-    row = work.session.execute(unfinished).first()
+    asked = {"instrument": booking.instrument_id, "began": began, "claim_end": claim_end}
+    row = work.session.execute(_UNFINISHED, asked).first()
     if row is not None:
         return f"session {row.session_id} is {'open' if row.ended_at is None else 'not matched yet'}"
     if readings_wait(work.session, booking.instrument_id):

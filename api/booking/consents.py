@@ -7,7 +7,7 @@ that ends closes what was proposed about it). At most one proposal of a booking 
 import json
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from api.booking.due import ensure_due
@@ -24,6 +24,9 @@ from store.tables.calendar import Booking, DueKind
 from wire.ids import new_ulid
 
 ANSWER_WITHIN = timedelta(hours=48)
+_OPEN = select(BookingProposal).where(
+    BookingProposal.booking_id == bindparam("booking"), BookingProposal.state == ProposalState.OPEN.value
+)
 
 
 def propose(
@@ -87,22 +90,17 @@ def ask_payer(work: Work, booking: Booking, price: Price) -> BookingProposal:
 
 def open_proposal(session: Session, booking_id: str) -> BookingProposal | None:
     """Return the proposal of a booking that waits for an answer."""
-    return session.scalars(
-        select(BookingProposal).where(
-            BookingProposal.booking_id == booking_id, BookingProposal.state == ProposalState.OPEN.value
-        )
-    ).one_or_none()
+    return session.scalars(_OPEN, {"booking": booking_id}).one_or_none()
+
+
+def proposals_seen(booking_id: str) -> Select[BookingProposal]:
+    """Return the selection of a booking's proposals."""
+    return select(BookingProposal).where(BookingProposal.booking_id == booking_id)
 
 
 def proposals_of(session: Session, booking_id: str) -> list[BookingProposal]:
     """Return all proposals of a booking, oldest first."""
-    return list(
-        session.scalars(
-            select(BookingProposal)
-            .where(BookingProposal.booking_id == booking_id)
-            .order_by(BookingProposal.proposal_id)
-        )
-    )
+    return list(session.scalars(proposals_seen(booking_id).order_by(BookingProposal.proposal_id)))
 
 
 def close(work: Work, proposal: BookingProposal, state: ProposalState, note: str = "") -> None:
@@ -159,8 +157,8 @@ def quoted_fen(booking: Booking) -> int:
 def _waits(standing: BookingProposal) -> Refused:
     return conflict(
         "waits_for_customer",
-        f"须先由付款单位在 {rfc3339(standing.expires_at)} 前同意,才能确认该预约。",
-        f"The paying firm has to agree first, until {rfc3339(standing.expires_at)}; then it can be confirmed.",
+        f"须先由付款单位在 {rfc3339(standing.expires_at)} 前同意,才能确认该预约;请联系付款单位。",
+        f"The paying firm has to agree first, until {rfc3339(standing.expires_at)}; ask it, then confirm the booking.",
         proposal_id=standing.proposal_id,
         expires_at=rfc3339(standing.expires_at),
     )

@@ -37,23 +37,24 @@ def grant_discount(work: Work, booking_id: str, bp: int, fen: int, reason: str, 
         raise stale(booking.row_version, version)
     if not work.actor.manages(booking.host_id):
         raise forbidden(
-            "只有该仪器所在单位的实验室管理员可以减免费用。", "Only the host's lab manager may grant a discount."
+            "只有该仪器所在单位的实验室管理员可以减免费用;请联系该管理员。",
+            "Only the host's lab manager may grant a discount; ask the lab manager.",
         )
     if not reason.strip():
         raise invalid("reason_missing", "请写明减免理由。", "Say why less is asked.", field="reason")
     if not (0 <= bp <= 10_000 and fen >= 0) or (bp > 0 and fen > 0):
         raise invalid(
             "bad_discount",
-            "减免须为不超过 100 % 的比例或一个金额,二者择一。",
-            "A discount is a share of at most 100 % or an amount, one of the two.",
+            "减免须为不超过 100 % 的比例或一个金额;请二者择一。",
+            "A discount is a share of at most 100 % or an amount; give one of the two.",
             field="bp",
         )
     state = BookingState(booking.state)
     if state in _OVER or booking.purpose != UsePurpose.CUSTOMER.value:
         raise conflict(
             "not_possible_now",
-            "该预约不再计费,不能减免。",
-            "This booking will not be charged (any more); there is nothing to discount.",
+            "该预约不再计费,不能减免;请核对预约编号。",
+            "This booking will not be charged (any more); there is nothing to discount; check the booking.",
             state=state.value,
         )
     last = last_charge(work.session, booking_id)
@@ -61,7 +62,7 @@ def grant_discount(work: Work, booking_id: str, bp: int, fen: int, reason: str, 
         raise conflict(
             "charged_already",
             "该预约已计费;请先冲销收费。",
-            "This booking has been charged; its charge has to be reversed first.",
+            "This booking has been charged; reverse its charge first.",
             charge_id=last.charge_id,
         )
     booking.row_version += 1

@@ -2,12 +2,19 @@
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from store.tables.calendar import Due, DueKind
 from store.tables.registry import Metering
 from store.upsert import insert_if_absent, insert_or_update
+
+_READINGS = (
+    select(Due.subject_id)
+    .join(Metering, Due.subject_id.like(Metering.agent_id.concat("/%")))
+    .where(Due.kind == DueKind.CHECKIN.value, Metering.instrument_id == bindparam("instrument"))
+    .limit(1)
+)
 
 
 def ensure_due(session: Session, kind: DueKind, subject_id: str, at: datetime) -> bool:
@@ -27,12 +34,7 @@ def move_due(session: Session, kind: DueKind, subject_id: str, at: datetime) -> 
 
 def readings_wait(session: Session, instrument_id: str) -> bool:
     """Whether a card reading of an agent that speaks for the instrument is still to be judged."""
-    waiting = (
-        select(Due.subject_id)
-        .join(Metering, Due.subject_id.like(Metering.agent_id.concat("/%")))
-        .where(Due.kind == DueKind.CHECKIN.value, Metering.instrument_id == instrument_id)
-    )
-    return session.execute(waiting.limit(1)).first() is not None
+    return session.execute(_READINGS, {"instrument": instrument_id}).first() is not None
 
 
 def earlier_reading_waits(session: Session, agent_id: str, stream: str, seq: int) -> bool:

@@ -65,7 +65,8 @@ def price_booking(asked: BookingAsked, work: Annotated[Work, reads(*_BOOKERS)]) 
     responses=problems(403, 404, 409),
 )
 def create_booking(asked: BookingAsked, work: Annotated[Work, writes(*_BOOKERS)], once: Once) -> Response:
-    """The price is frozen with the booking. A taken slot answers 409 `slot_taken` with three free ones."""
+    """The price is frozen with the booking; with `quote_sha256` it has to be the one that was quoted (409
+    `price_differs`). A taken slot answers 409 `slot_taken` with three free ones."""
 
     def book() -> BookingAnswer:
         booking, offer = service.create_booking(work, asked.request())
@@ -74,7 +75,12 @@ def create_booking(asked: BookingAsked, work: Annotated[Work, writes(*_BOOKERS)]
     return once(book)
 
 
-@router.get("/bookings", tags=_TAGS, summary="List the bookings you may see, newest slot first")
+@router.get(
+    "/bookings",
+    tags=_TAGS,
+    response_model=Page[BookingAnswer],
+    summary="List the bookings you may see, newest slot first",
+)
 def list_bookings(
     work: Annotated[Work, reads(*_READERS)],
     page: WantedPage,
@@ -82,7 +88,7 @@ def list_bookings(
     state: BookingState | None = None,
     from_at: Annotated[Instant | None, Query(description="Slots that end after this")] = None,
     to_at: Annotated[Instant | None, Query(description="Slots that start before this")] = None,
-) -> Page[BookingAnswer]:
+) -> Response:
     """A firm sees its own, a lab manager its host's, the county all."""
     seen = repository.bookings_seen(
         work.actor,
@@ -93,7 +99,7 @@ def list_bookings(
     )
     rows, cursor = paginate(work.session, seen, (Booking.slot_from, Booking.booking_id), page, descending=True)
     items = [BookingAnswer.of(row, steps.possible_for(work.actor, row)) for row in rows]
-    return Page[BookingAnswer](items=items, next_cursor=cursor)
+    return tagged(Page[BookingAnswer](items=items, next_cursor=cursor))
 
 
 @router.get(
@@ -150,6 +156,7 @@ def step_booking(
 @router.get(
     "/instruments/{instrument_id}/calendar",
     tags=_TAGS,
+    response_model=CalendarAnswer,
     summary="When an instrument is taken",
     responses=problems(404),
 )
@@ -158,11 +165,11 @@ def show_calendar(
     work: Annotated[Work, public_reads()],
     from_at: Annotated[Instant, Query(alias="from")],
     to_at: Annotated[Instant, Query(alias="to")],
-) -> CalendarAnswer:
+) -> Response:
     """For everybody: times only, at most 92 days of them."""
     busy = service.busy_calendar(work, instrument_id, Interval(from_at, to_at))
     shown = [Busy(from_at=row.from_at, to_at=row.to_at) for row in busy]
-    return CalendarAnswer(instrument_id=instrument_id, busy=shown)
+    return tagged(CalendarAnswer(instrument_id=instrument_id, busy=shown))
 
 
 @router.post(
@@ -174,10 +181,10 @@ def show_calendar(
     responses=problems(404, 409),
 )
 def declare_outage(
-    instrument_id: str, asked: OutageAsked, work: Annotated[Work, writes(Role.LAB_MANAGER)], once: Once
+    instrument_id: str, asked: OutageAsked, work: Annotated[Work, writes(Role.LAB_MANAGER, Role.ADMIN)], once: Once
 ) -> Response:
     """Bookings in its way are moved to the next free slot (which the customer answers) or cancelled; one that is under
-    way is shortened. The answer names them."""
+    way is shortened, the host's own reservations are cut. The answer names them."""
 
     def declare() -> OutageAnswer:
         window = Interval(asked.from_at, asked.to_at)

@@ -18,7 +18,7 @@ from api.problems import problems
 from api.schemas import Instant, Page
 from api.work import Work
 from store.tables.accounts import Role
-from store.tables.booking_rules import ClaimState, UseClaim
+from store.tables.booking_rules import BookingProposal, ClaimState, UseClaim
 from store.tables.calendar import CalendarRow, UnbookedUse
 
 router = APIRouter(tags=["booking"])
@@ -47,11 +47,14 @@ def propose_slot(
 
 
 @router.get("/bookings/{booking_id}/proposals", summary="What was proposed for a booking", responses=problems(404))
-def list_proposals(booking_id: str, work: Annotated[Work, reads(*_READERS)]) -> Page[c.ProposalAnswer]:
-    """Oldest first, all on one page: a booking has few."""
+def list_proposals(
+    booking_id: str, work: Annotated[Work, reads(*_READERS)], page: WantedPage
+) -> Page[c.ProposalAnswer]:
+    """Oldest first."""
     repository.booking_row(work.session, work.actor, booking_id)
-    found = consents.proposals_of(work.session, booking_id)
-    return Page[c.ProposalAnswer](items=[c.ProposalAnswer.model_validate(each) for each in found])
+    seen = consents.proposals_seen(booking_id)
+    found, cursor = paginate(work.session, seen, (BookingProposal.proposal_id,), page)
+    return Page[c.ProposalAnswer](items=[c.ProposalAnswer.model_validate(each) for each in found], next_cursor=cursor)
 
 
 @router.post(
@@ -165,10 +168,10 @@ def end_closure(
     instrument_id: str,
     row_id: str,
     asked: c.EndAsked,
-    work: Annotated[Work, writes(Role.LAB_MANAGER)],
+    work: Annotated[Work, writes(Role.LAB_MANAGER, Role.ADMIN)],
     once: Once,
 ) -> Response:
-    """What lies ahead of it can be booked again."""
+    """What lies ahead of it can be booked again. An admin ends outages only."""
     end = reservations.end_closure
     return once(lambda: c.ClosureAnswer.model_validate(end(work, instrument_id, row_id, asked.reason)))
 

@@ -6,6 +6,7 @@ from api.booking.notices import gather
 from api.booking.repository import last_event_no
 from api.work import Work
 from store.canonical import canonical_json
+from store.later import write_later
 from store.tables.calendar import Booking, BookingEvent
 
 
@@ -26,18 +27,17 @@ def record_event(
     said = facts or {}
     if event_no is None:
         event_no = last_event_no(work.session, booking.booking_id) + 1
-    work.session.add(
-        BookingEvent(
-            booking_id=booking.booking_id,
-            event_no=event_no,
-            at=work.now,
-            actor=work.actor.person_id,
-            from_state=before,
-            to_state=booking.state,
-            reason=reason,
-            facts=canonical_json(said).decode(),
-        )
-    )
+    row = {
+        "booking_id": booking.booking_id,
+        "event_no": event_no,
+        "at": work.now,
+        "actor": work.actor.person_id,
+        "from_state": before,
+        "to_state": booking.state,
+        "reason": reason,
+        "facts": canonical_json(said).decode(),
+    }
+    write_later(work.session, BookingEvent, row)
     gather(work, booking, action, event_no, said)
     work.audit(
         f"booking.{action}",

@@ -6,38 +6,69 @@ it finds them and does nothing. Under the instrument's lock, so that no booking 
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 
 from api.booking import repository
 from api.booking.due import ensure_due, move_due, readings_wait
 from api.booking.matching import FORGOTTEN_CHECK_OUT, Claim, MeteredSession, OdometerPoint, Part, apportion
 from api.booking.odometer import odometer_points
-from api.booking.states import CLAIMING, BookingAction
+from api.booking.states import CHARGEABLE, CLAIMING, BookingAction
 from api.booking.steps import graces_of, take_step
 from api.charging.anomalies import raise_anomaly
+from api.charging.repository import last_charge
 from api.work import Work
-from store.ledger import session_records
+from store.ledger import EDGES_LOST, UNSET, session_records
 from store.tables.calendar import Booking, BookingMode, BookingState, BookingUse, DueKind, UnbookedUse
 from store.tables.registry import Instrument, UseDetection
-from store.tables.usage import UsageSession
+from store.tables.usage import UsageRecordRow, UsageSession
+from store.types import UtcDateTime
 from wire.clock import from_ms, to_ms
 
 SESSION_WITHOUT_BOOKING = "session_without_booking"
 USE_AFTER_COMPLETION = "use_after_completion"
+SESSION_IN_DOUBT = "session_in_doubt"
+DOUBTFUL = EDGES_LOST | UNSET | {"length_unknown", "indicative"}
+"""Flags of a session that keep its fees out of a reward until an officer has looked: not all of its time is proved."""
 FORGOTTEN = FORGOTTEN_CHECK_OUT
 UNBOOKED_ALLOWED_MS = 60_000
 
 _GRACE_MAX = timedelta(days=1)
 """The longest grace a tariff can agree; wide enough to find every claim that matters."""
 _READINGS_FIRST = timedelta(seconds=1)
+_CLOCK_PATIENCE = timedelta(hours=24)
+"""How long a session without a date waits for its agent's clock to be set, from when its end was received."""
+_INSTANT = timedelta(milliseconds=1)
 _STILL_GOING = (BookingState.CONFIRMED, BookingState.CHECKED_IN, BookingState.IN_USE)
 _VOIDED = BookingState.NO_SHOW
+
+# Put together once: building a statement costs more than the database's answer to it.
+_MATCHED = (
+    select(BookingUse.session_id).where(BookingUse.session_id == bindparam("of")).limit(1),
+    select(UnbookedUse.session_id).where(UnbookedUse.session_id == bindparam("of")).limit(1),
+)
+_CLAIMING = (
+    select(Booking)
+    .where(
+        Booking.instrument_id == bindparam("instrument"),
+        Booking.state.in_([state.value for state in CLAIMING]),
+        Booking.calendar_row_id.is_not(None),
+        Booking.slot_from <= bindparam("until", type_=UtcDateTime),
+        or_(
+            Booking.slot_to >= bindparam("since", type_=UtcDateTime),
+            Booking.checked_out_at >= bindparam("start", type_=UtcDateTime),
+        ),
+    )
+    .order_by(Booking.booking_id)
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
 
 
 def match_session(work: Work, session_id: str) -> datetime | None:
     """Divide a closed session among bookings; return None, nothing is left to do, or when to look again.
 
-    It waits while a card that was held to a reader there is not judged yet: that decides whose use it was. An open
+    It waits while a card that was held to a reader there is not judged yet: that decides whose use it was. It waits a
+    day for a date where the agent's clock was not set: without one it is nobody's and somebody has to look. An open
     session is left alone: closing it makes the matching due again. Raises LookupError for an unknown one.
     """
     metered = work.session.get(UsageSession, session_id)
@@ -45,6 +76,8 @@ def match_session(work: Work, session_id: str) -> datetime | None:
         raise LookupError(f"there is no session {session_id}")
     if metered.ended_at is None:
         return None
+    if not UNSET.isdisjoint(metered.flags.split()) and work.now < (until := _received(work, metered) + _CLOCK_PATIENCE):
+        return until  # dated again, it is due at once
     instrument = repository.instrument_row(work.session, metered.instrument_id, lock=True)
     if _is_matched(work, session_id):
         return None
@@ -67,13 +100,19 @@ def match_session(work: Work, session_id: str) -> datetime | None:
     for part in parts:
         if FORGOTTEN_CHECK_OUT in part.flags:
             _found(work, FORGOTTEN, session_id, instrument, f"booking {part.booking_id} has no check-out")
+    doubts = DOUBTFUL.intersection(metered.flags.split())
+    if doubts:
+        _found(work, SESSION_IN_DOUBT, session_id, instrument, ", ".join(sorted(doubts)), blocks_reward=True)
     return None
 
 
+def _received(work: Work, metered: UsageSession) -> datetime:
+    record = (metered.agent_id, metered.stream, metered.close_seq)
+    return work.session.get_one(UsageRecordRow, record).received_at
+
+
 def _is_matched(work: Work, session_id: str) -> bool:
-    booked = select(BookingUse.session_id).where(BookingUse.session_id == session_id).limit(1)
-    unbooked = select(UnbookedUse.session_id).where(UnbookedUse.session_id == session_id).limit(1)
-    return work.session.execute(booked).first() is not None or work.session.execute(unbooked).first() is not None
+    return any(work.session.execute(query, {"of": session_id}).first() is not None for query in _MATCHED)
 
 
 def _claiming(work: Work, metered: UsageSession) -> list[Booking]:
@@ -81,17 +120,13 @@ def _claiming(work: Work, metered: UsageSession) -> list[Booking]:
     start, end = metered.started_at, metered.ended_at or metered.last_at
     return list(
         work.session.scalars(
-            select(Booking)
-            .where(
-                Booking.instrument_id == metered.instrument_id,
-                Booking.state.in_([state.value for state in CLAIMING]),
-                Booking.calendar_row_id.is_not(None),
-                Booking.slot_from <= end + _GRACE_MAX,
-                or_(Booking.slot_to >= start - _GRACE_MAX, Booking.checked_out_at >= start),
-            )
-            .order_by(Booking.booking_id)
-            .with_for_update()
-            .execution_options(populate_existing=True)
+            _CLAIMING,
+            {
+                "instrument": metered.instrument_id,
+                "until": end + _GRACE_MAX,
+                "since": start - _GRACE_MAX,
+                "start": start,
+            },
         )
     )
 
@@ -134,6 +169,9 @@ def _keep_unbooked(work: Work, metered: UsageSession, part: Part) -> None:
 
 
 def _keep_booked(work: Work, metered: UsageSession, booking: Booking, part: Part) -> None:
+    state = BookingState(booking.state)
+    # Use that is known only now is later than the charge that did not know it, whatever two clocks say.
+    charged = last_charge(work.session, booking.booking_id) if state in CHARGEABLE else None
     work.session.add(
         BookingUse(
             session_id=metered.session_id,
@@ -142,11 +180,10 @@ def _keep_booked(work: Work, metered: UsageSession, booking: Booking, part: Part
             to_at=from_ms(part.to_ms),
             running_ms=part.running_ms,
             unknown_ms=part.unknown_ms,
-            matched_at=work.now,
+            matched_at=work.now if charged is None else max(work.now, charged.recorded_at + _INSTANT),
         )
     )
     work.session.flush()
-    state = BookingState(booking.state)
     if state in (BookingState.CONFIRMED, BookingState.CHECKED_IN, BookingState.SCHEDULED, _VOIDED):
         if part.running_ms > 0:
             take_step(work, booking, BookingAction.USE_FOUND, facts={"session": metered.session_id})
@@ -154,19 +191,21 @@ def _keep_booked(work: Work, metered: UsageSession, booking: Booking, part: Part
         instrument = work.session.get_one(Instrument, booking.instrument_id)
         detail = f"booking {booking.booking_id} was {state} already"
         _found(work, USE_AFTER_COMPLETION, metered.session_id, instrument, detail)
-    _leave_work(work, booking)
+    _leave_work(work, booking, is_charged=charged is not None)
 
 
-def _leave_work(work: Work, booking: Booking) -> None:
+def _leave_work(work: Work, booking: Booking, *, is_charged: bool) -> None:
     state = BookingState(booking.state)
-    if state is BookingState.COMPLETED:
+    if state is BookingState.COMPLETED or is_charged:
         move_due(work.session, DueKind.CHARGE_BOOKING, booking.booking_id, work.now)
     elif booking.mode == BookingMode.SELF_OPERATED.value and state in _STILL_GOING:
         at = booking.checked_out_at or booking.slot_to + graces_of(work, booking).late
         ensure_due(work.session, DueKind.COMPLETE_BOOKING, booking.booking_id, at)
 
 
-def _found(work: Work, rule: str, session_id: str, instrument: Instrument, detail: str) -> None:
+def _found(
+    work: Work, rule: str, session_id: str, instrument: Instrument, detail: str, *, blocks_reward: bool = False
+) -> None:
     raise_anomaly(
         work,
         rule=rule,
@@ -174,5 +213,5 @@ def _found(work: Work, rule: str, session_id: str, instrument: Instrument, detai
         subject_id=session_id,
         host_id=instrument.host_id,
         detail=detail,
-        blocks_reward=False,
+        blocks_reward=blocks_reward,
     )

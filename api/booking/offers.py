@@ -11,10 +11,12 @@ from api.booking.approval import Decision
 from api.booking.slots import Interval
 from api.charging.documents import quote_document
 from api.charging.inputs import check_ordered
+from api.charging.public_days import public_days
 from api.charging.rating import CURRENT_CALC_VERSION, Asked, Rated, quote_input, rate
 from api.charging.rating_types import NOTHING_ASKED, Ending, RatingInput
 from api.charging.tariff_body import TariffBody, UserCategory
 from api.charging.tariffs import TariffInForce, tariff_in_force
+from api.errors import Refused, conflict
 from api.work import Work
 from store.canonical import sha256_hex
 from store.tables.calendar import BookingMode
@@ -47,18 +49,6 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What a booking would cost, who would pay, on which terms, and whether it would be confirmed at once."""
-
-    instrument_id: str
-    payer_org: str
-    price: Price
-    terms: Terms
-    decision: Decision
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Wish:
     """What is to be priced."""
 
@@ -66,6 +56,23 @@ class Wish:
     slot: Interval
     quantity: int
     asked: Asked = NOTHING_ASKED
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a booking would cost, who would pay, on which terms, and whether it would be confirmed at once."""
+
+    instrument_id: str
+    payer_org: str
+    price: Price
+    decision: Decision
+    warnings: tuple[str, ...]
+    wish: Wish
+    tariff: TariffBody
+
+    def terms(self) -> Terms:
+        """Return the terms of cancelling and of not coming, as charging will apply them."""
+        return terms_of(self.tariff, self.price, self.wish)
 
 
 def category_as(owner: Org, payer: Org, affiliated: bool) -> UserCategory:
@@ -88,7 +95,8 @@ def price_of(
     tariff = tariff_in_force(work.session, instrument_id, at)
     start = to_ms(wish.slot.from_at)
     length = to_ms(wish.slot.to_at) - start
-    given = quote_input(tariff.body, category, wish.mode, start, length, wish.quantity, wish.asked)
+    days = public_days(work.session, tariff.body, start, start + length)
+    given = quote_input(tariff.body, category, wish.mode, start, length, wish.quantity, wish.asked, days)
     check_ordered(tariff.body, given.asked)
     return priced(tariff, given), tariff
 
@@ -98,6 +106,18 @@ def priced(tariff: TariffInForce, given: RatingInput) -> Price:
     rated = rate(given, CURRENT_CALC_VERSION)
     document = quote_document(given, rated, CURRENT_CALC_VERSION)
     return Price(given.category, tariff.tariff_id, tariff.version, rated, document.decode(), sha256_hex(document))
+
+
+def price_differs(price: Price, **facts: int) -> Refused:
+    """409: the price is not the one that was agreed to."""
+    return conflict(
+        "price_differs",
+        "价格与您同意的不同;如同意新价格,请在 quote_sha256 中给出新报价的哈希后再提交。",
+        "The price is not the one you agreed to; if you agree to this one, ask again with its hash in `quote_sha256`.",
+        total_fen=price.rated.total_fen,
+        quote_sha256=price.sha256,
+        **facts,
+    )
 
 
 def terms_of(body: TariffBody, price: Price, wish: Wish) -> Terms:

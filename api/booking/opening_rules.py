@@ -62,12 +62,17 @@ def _bad_slot(code: str, zh: str, en: str, slot: Interval, **facts: object) -> R
 
 
 def _reversed(slot: Interval, terms: SlotTerms, now: datetime) -> Refused:
-    return _bad_slot("slot_reversed", "结束时间必须晚于开始时间。", "The slot has to end after it starts.", slot)
+    return _bad_slot(
+        "slot_reversed", "结束时间必须晚于开始时间;请更正。", "The slot ends after it starts; correct it.", slot
+    )
 
 
 def _in_past(slot: Interval, terms: SlotTerms, now: datetime) -> Refused:
     return _bad_slot(
-        "slot_in_the_past", "不能预约已经开始的时段。", "That slot has begun already; choose a later one.", slot
+        "slot_in_the_past",
+        "不能预约已经开始的时段;请选择之后的时段。",
+        "That slot has begun already; choose a later one.",
+        slot,
     )
 
 
@@ -87,8 +92,8 @@ def _too_far(slot: Interval, terms: SlotTerms, now: datetime) -> Refused:
     last = rfc3339(now + timedelta(days=terms.horizon_days))
     return _bad_slot(
         "slot_too_far_ahead",
-        f"最多可提前 {terms.horizon_days} 天预约(不晚于 {last})。",
-        f"Slots can be booked at most {terms.horizon_days} days ahead, until {last}.",
+        f"最多可提前 {terms.horizon_days} 天预约(不晚于 {last});请选择更早的时段。",
+        f"Slots can be booked at most {terms.horizon_days} days ahead, until {last}; choose an earlier one.",
         slot,
         horizon_days=terms.horizon_days,
         latest=last,
@@ -98,8 +103,8 @@ def _too_far(slot: Interval, terms: SlotTerms, now: datetime) -> Refused:
 def _too_short(slot: Interval, terms: SlotTerms, now: datetime) -> Refused:
     return _bad_slot(
         "slot_too_short",
-        f"该仪器单次至少预约 {terms.min_slot_minutes} 分钟。",
-        f"This instrument is booked for at least {terms.min_slot_minutes} minutes at a time.",
+        f"该仪器单次至少预约 {terms.min_slot_minutes} 分钟;请延长时段。",
+        f"This instrument is booked for at least {terms.min_slot_minutes} minutes at a time; choose a longer slot.",
         slot,
         min_slot_minutes=terms.min_slot_minutes,
     )
@@ -108,8 +113,8 @@ def _too_short(slot: Interval, terms: SlotTerms, now: datetime) -> Refused:
 def _too_long(slot: Interval, terms: SlotTerms, now: datetime) -> Refused:
     return _bad_slot(
         "slot_too_long",
-        f"该仪器单次最长可预约 {terms.max_slot_minutes} 分钟。",
-        f"This instrument can be booked for at most {terms.max_slot_minutes} minutes at a time.",
+        f"该仪器单次最长可预约 {terms.max_slot_minutes} 分钟;请缩短时段。",
+        f"This instrument can be booked for at most {terms.max_slot_minutes} minutes at a time; choose a shorter slot.",
         slot,
         max_slot_minutes=terms.max_slot_minutes,
     )
@@ -118,7 +123,7 @@ def _too_long(slot: Interval, terms: SlotTerms, now: datetime) -> Refused:
 def _off_step(slot: Interval, terms: SlotTerms, now: datetime) -> Refused:
     return _bad_slot(
         "slot_off_step",
-        f"开始时间和时长须为 {terms.step_minutes} 分钟的整数倍(自当日零点起算)。",
+        f"请调整开始时间和时长:须为 {terms.step_minutes} 分钟的整数倍(自当日零点起算)。",
         f"Start and length go in steps of {terms.step_minutes} minutes, counted from midnight.",
         slot,
         step_minutes=terms.step_minutes,

@@ -2,7 +2,8 @@
 
 Called by the endpoints. Bookings that have not begun are cancelled with the outage as their reason, or, where asked,
 moved to the next free slot, held for the customer to agree to (a scheduled sample order goes back to "samples
-received"); one that is under way is shortened to the outage's start.
+received"). One that is under way keeps what the outage leaves of it: until its start or from its end on; where that is
+nothing it is cancelled, free of charge. A reservation of the host's own keeps what is left on either side.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from api.errors import conflict, invalid
 from api.schemas import rfc3339
 from api.work import Work, system_actor
 from store.tables.accounts import Role
-from store.tables.calendar import Booking, BookingState, CalendarKind, CalendarRow, DueKind
+from store.tables.calendar import Booking, BookingMode, BookingState, CalendarKind, CalendarRow, DueKind
 from store.tables.registry import Instrument
 
 _UNDER_WAY = (BookingState.CHECKED_IN, BookingState.IN_USE)
@@ -25,13 +26,14 @@ _UNDER_WAY = (BookingState.CHECKED_IN, BookingState.IN_USE)
 
 @dataclass
 class OutageOutcome:
-    """The outage's row and what it did to the bookings it hit, by booking id."""
+    """The outage's row, what it did to the bookings it hit, by booking id, and the reservations it cut, by row id."""
 
     row_id: str = ""
     cancelled: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     unscheduled: list[str] = field(default_factory=list)
     shortened: list[str] = field(default_factory=list)
+    reservations: list[str] = field(default_factory=list)
 
 
 def declare_outage(work: Work, instrument_id: str, window: Interval, note: str, *, move: bool = False) -> OutageOutcome:
@@ -60,20 +62,21 @@ def declare_outage(work: Work, instrument_id: str, window: Interval, note: str, 
         if row.kind == CalendarKind.OUTAGE.value:
             raise conflict(
                 "outage_overlaps",
-                "该时段已登记停用。",
+                "该时段已登记停用;请改选其余时段。",
                 "An outage is declared for that time already; choose the time that it leaves.",
                 **times(Interval(row.from_at, row.to_at)),
             )
         booking = repository.booking_on_row(work.session, row.row_id)
         if booking is None:
+            _cut_reservation(work, row, window)
+            outcome.reservations.append(row.row_id)
+            continue
+        locked = repository.booking_row(work.session, by_rule.actor, booking.booking_id, lock=True)
+        if move and displacement.can_move(work, locked, window):
             calendar.release(work, row.row_id)
+            displaced.append(locked)
         else:
-            locked = repository.booking_row(work.session, by_rule.actor, booking.booking_id, lock=True)
-            if move and displacement.can_move(work, locked, window):
-                calendar.release(work, row.row_id)
-                displaced.append(locked)
-            else:
-                _make_way(by_rule, locked, row, window, note, outcome)
+            _make_way(by_rule, locked, row, window, note, outcome)
     outcome.row_id = calendar.insert_row(work, instrument_id, CalendarKind.OUTAGE, window, note)
     for booking in displaced:  # only now: what is proposed has to be free of the outage
         said = f"outage: {note.strip()}"
@@ -91,6 +94,7 @@ def declare_outage(work: Work, instrument_id: str, window: Interval, note: str, 
             "moved": outcome.moved,
             "unscheduled": outcome.unscheduled,
             "shortened": outcome.shortened,
+            "reservations": outcome.reservations,
         },
     )
     return outcome
@@ -109,8 +113,8 @@ def _check(work: Work, instrument: Instrument, window: Interval, note: str) -> N
     if window.from_at < work.now:
         raise invalid(
             "outage_in_the_past",
-            f"停用时间不能早于现在({rfc3339(work.now)})。",
-            f"An outage cannot begin before now ({rfc3339(work.now)}).",
+            f"停用时间不能早于现在,请改为之后的时间({rfc3339(work.now)})。",
+            f"An outage cannot begin before now; choose a later time ({rfc3339(work.now)}).",
             field="from",
             now=rfc3339(work.now),
         )
@@ -138,25 +142,50 @@ def _make_way(
         take_step(work, booking, BookingAction.UNSCHEDULE, said)
         outcome.unscheduled.append(booking.booking_id)
     elif begun:
-        _shorten(work, booking, row, window, said)
-        outcome.shortened.append(booking.booking_id)
+        _shorten(work, booking, row, window, said, outcome)
     else:
         # Over for the customer; only the rest of its time on the calendar (its buffer, say) is in the way.
         _cut(work, row, window)
 
 
-def _shorten(work: Work, booking: Booking, row: CalendarRow, window: Interval, said: StepInput) -> None:
-    _cut(work, row, window)
-    facts = {}
-    if booking.slot_from < window.from_at < booking.slot_to:
-        facts = {"slot_to_before": rfc3339(booking.slot_to), "slot_to": rfc3339(window.from_at)}
+def _shorten(
+    work: Work, booking: Booking, row: CalendarRow, window: Interval, said: StepInput, outcome: OutageOutcome
+) -> None:
+    """Leave a booking that has begun what the outage leaves of its slot, on the calendar and in the booking alike."""
+    facts = {"slot_from_before": rfc3339(booking.slot_from), "slot_to_before": rfc3339(booking.slot_to)}
+    if booking.slot_from < window.from_at:
         booking.slot_to = window.from_at
+    elif window.to_at < booking.slot_to:
+        booking.slot_from = window.to_at
+    elif booking.mode == BookingMode.SELF_OPERATED.value:
+        take_step(work, booking, BookingAction.CANCEL, said)
+        outcome.cancelled.append(booking.booking_id)
+        return
+    elif booking.state == BookingState.SCHEDULED.value:
+        take_step(work, booking, BookingAction.UNSCHEDULE, said)
+        outcome.unscheduled.append(booking.booking_id)
+        return
+    _cut(work, row, window)
+    facts |= {"slot_from": rfc3339(booking.slot_from), "slot_to": rfc3339(booking.slot_to)}
     take_step(work, booking, BookingAction.SHORTEN, said, facts)
+    outcome.shortened.append(booking.booking_id)
+
+
+def _cut_reservation(work: Work, row: CalendarRow, window: Interval) -> None:
+    """Keep what lies before and after the outage; where both do, the later part becomes a reservation of its own."""
+    rest = Interval(window.to_at, row.to_at)
+    starts_before = row.from_at < window.from_at
+    _cut(work, row, window)
+    if starts_before and rest.from_at < rest.to_at:
+        calendar.insert_row(work, row.instrument_id, CalendarKind.RESERVATION, rest, row.note)
 
 
 def _cut(work: Work, row: CalendarRow, window: Interval) -> None:
+    """Take the outage's time from a row: it keeps what lies before, else what lies after, else nothing."""
     if row.from_at < window.from_at:
         row.to_at = window.from_at
-        work.session.flush()
+    elif window.to_at < row.to_at:
+        row.from_at = window.to_at
     else:
-        calendar.release(work, row.row_id)
+        row.active = False
+    work.session.flush()

@@ -102,7 +102,12 @@ def check_in(work: Work, booking_id: str, code: str, version: int) -> Booking | 
 
 def _count_wrong(work: Work, booking: Booking, left: int) -> Refused:
     if not parties_of(work.actor, booking) & {Party.CUSTOMER, Party.MANAGER}:
-        raise Refused(403, "forbidden", "只有预约单位可以签到。", "Only the firm that booked checks in.")
+        raise Refused(
+            403,
+            "forbidden",
+            "只有预约单位可以签到;请用预约单位的账号签到。",
+            "Only the firm that booked checks in; sign in as one of its people.",
+        )
     work.session.add(
         WrongCode(attempt_id=new_ulid(), booking_id=booking.booking_id, person_id=work.actor.person_id, at=work.now)
     )

@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from api.booking import approval, calendar, consents, qualification, repository, strikes
-from api.booking.checks import check_slot_again
+from api.booking.checks import check_rules_again, check_slot_again
 from api.booking.due import move_due
 from api.booking.notices import Happening
-from api.booking.offers import Price, Wish, category_of, price_of
+from api.booking.offers import Price, Wish, category_of, price_differs, price_of
 from api.booking.rules import HOLD_REQUESTED, occupied, times
 from api.booking.slots import Interval
 from api.booking.states import BookingAction, Party
@@ -26,16 +26,20 @@ from store.tables.booking_rules import BookingProposal, ProposalKind, ProposalSt
 from store.tables.calendar import Booking, BookingMode, BookingState, DueKind
 from store.tables.registry import Instrument
 
-_MOVABLE = (BookingState.REQUESTED, BookingState.CONFIRMED)
+_MOVABLE = {
+    BookingMode.SELF_OPERATED: (BookingState.REQUESTED, BookingState.CONFIRMED),
+    BookingMode.SAMPLES: (BookingState.SCHEDULED,),
+}
 _CONSENT = StepInput(reason="both sides agreed")
 
 
 def propose_slot(
     work: Work, booking_id: str, slot: Interval, reason: str, version: int, agreed_sha256: str = ""
 ) -> BookingProposal:
-    """Propose another slot for a self-operated booking that has not begun; the other side has 48 hours, at most until
-    either slot begins. Where the instrument confirms such a slot by itself and cancelling would still be free, a
-    customer's proposal is accepted at once.
+    """Propose another slot for a self-operated booking, or a scheduled sample order, that has not begun; the other side
+    has 48 hours, at most until either slot begins. Where the instrument confirms such a slot by itself and cancelling
+    would still be free, a self-operating customer's proposal is accepted at once, and a booking that waited for the
+    manager is confirmed with it.
 
     Refused: 404, 403, 412 stale, 409 `not_possible_now`, `proposal_open`, `slot_taken`; 409 `price_differs` where a
     customer has not named the new price (`agreed_sha256`); 422 for the slot, without a reason, or the same slot.
@@ -50,20 +54,26 @@ def propose_slot(
         raise invalid("reason_required", "请写明改期原因。", "Say why another slot is wanted.", field="reason")
     if (slot.from_at, slot.to_at) == (booking.slot_from, booking.slot_to):
         raise invalid(
-            "same_slot", "新时段与原时段相同。", "That is the slot it has already.", field="slot", **times(slot)
+            "same_slot",
+            "新时段与原时段相同;请另选时段。",
+            "That is the slot it has already; choose another.",
+            field="slot",
+            **times(slot),
         )
     instrument = repository.instrument_row(work.session, booking.instrument_id)
     _check_free(work, booking, instrument, slot)
     price = requote(work, booking, slot)
     difference = price.rated.total_fen - consents.quoted_fen(booking)
     if by is Party.CUSTOMER and difference and agreed_sha256 != price.sha256:
-        raise _price_differs(price, difference)
+        raise price_differs(price, difference_fen=difference)
     until = min(work.now + consents.ANSWER_WITHIN, slot.from_at, booking.slot_from)
     kind = ProposalKind.RESCHEDULE
     proposal = consents.propose(work, booking, kind, by, slot, price, reason.strip(), until)
-    if by is Party.CUSTOMER and _cancels_free(work, booking) and _confirms_itself(work, booking, instrument, slot):
+    if by is Party.CUSTOMER and _moves_at_once(work, booking, instrument, slot):
         by_rule = Work(work.session, system_actor("booking"), work.now)
-        _accept(by_rule, booking, instrument, proposal, "by the instrument's rule")
+        _accept(by_rule, booking, instrument, proposal, "by the instrument's rule", by_manager=False)
+        if booking.state == BookingState.REQUESTED.value:
+            take_step(by_rule, booking, BookingAction.CONFIRM)
     else:
         consents.leave_expiry(work.session, proposal)
     return proposal
@@ -78,7 +88,7 @@ def answer(work: Work, proposal_id: str, accept: bool, version: int, note: str, 
     """
     proposal = _find(work, proposal_id)
     kind = ProposalKind(proposal.kind)
-    if accept and kind is ProposalKind.RESCHEDULE:
+    if accept:
         _take_due(work, proposal.booking_id)
     booking = repository.booking_row(work.session, work.actor, proposal.booking_id, lock=True)
     work.session.refresh(proposal)
@@ -103,7 +113,8 @@ def answer(work: Work, proposal_id: str, accept: bool, version: int, note: str, 
         )
     instrument = repository.instrument_row(work.session, booking.instrument_id)
     by_rule = Work(work.session, system_actor(f"consent:{work.actor.person_id}"), work.now)
-    _accept(by_rule, booking, instrument, proposal, note)
+    # Of another slot the host's manager is one of the two sides: either proposed it or accepts it.
+    _accept(by_rule, booking, instrument, proposal, note, by_manager=True)
     return proposal
 
 
@@ -145,6 +156,13 @@ def requote(work: Work, booking: Booking, slot: Interval) -> Price:
     return price_of(work, booking.instrument_id, category_of(work, owner, payer), wish, work.now)[0]
 
 
+def _moves_at_once(work: Work, booking: Booking, instrument: Instrument, slot: Interval) -> bool:
+    """Whether a customer's proposal needs nobody's answer. The slot of a sample order is always the lab's to plan."""
+    if booking.mode != BookingMode.SELF_OPERATED.value:
+        return False
+    return _cancels_free(work, booking) and _confirms_itself(work, booking, instrument, slot)
+
+
 def _cancels_free(work: Work, booking: Booking) -> bool:
     """Whether the customer could cancel free of charge now: then moving away from the slot costs the lab no more."""
     agreed = pinned_tariff(work.session, booking.tariff_id, booking.tariff_version).body.cancellation
@@ -161,13 +179,15 @@ def _take_due(work: Work, booking_id: str) -> None:
         move_due(work.session, DueKind.EXPIRE_BOOKING, booking_id, seen.held_until or seen.slot_from)
 
 
-def _accept(work: Work, booking: Booking, instrument: Instrument, proposal: BookingProposal, note: str) -> None:
+def _accept(
+    work: Work, booking: Booking, instrument: Instrument, proposal: BookingProposal, note: str, *, by_manager: bool
+) -> None:
     kind = ProposalKind(proposal.kind)
+    slot = Interval(proposal.slot_from, proposal.slot_to)
     consents.close(work, proposal, ProposalState.ACCEPTED, note)
     if kind is ProposalKind.RESCHEDULE:
         _check_movable(work, booking)
-        slot = Interval(proposal.slot_from, proposal.slot_to)
-        terms = check_slot_again(work, instrument, booking, slot)
+        terms = check_slot_again(work, instrument, booking, slot, by_manager)
         before = times(Interval(booking.slot_from, booking.slot_to))
         calendar.release(work, booking.calendar_row_id)
         booking.calendar_row_id = calendar.occupy(work, instrument, slot, terms)
@@ -178,12 +198,23 @@ def _accept(work: Work, booking: Booking, instrument: Instrument, proposal: Book
         take_step(work, booking, BookingAction.MOVE, _CONSENT, facts | {"before_to": before["to"]})
         return
     if kind is ProposalKind.DISPLACED:
+        # Held since the outage, so neither its time nor the lead time is in question any more.
+        check_rules_again(work, instrument, booking, slot)
         _freeze(booking, proposal)
     consents.tell(work, booking, Happening.PROPOSAL_ACCEPTED, proposal, note)
-    rule = approval.rule_of(work.session, booking.instrument_id, instrument.approval)
-    length = Interval(booking.slot_from, booking.slot_to)
-    if proposal.by_party != Party.OFFICER.value or _confirms_itself(work, booking, instrument, length, rule):
+    if _is_approved(work, booking) or _confirms_itself(work, booking, instrument, slot):
         take_step(work, booking, BookingAction.CONFIRM)
+    else:
+        _tend_dues(work, booking)  # the manager has as long as for any request
+
+
+def _is_approved(work: Work, booking: Booking) -> bool:
+    """Whether the host's side has said yes: confirmed before an outage, or its manager made the booking."""
+    made = (ProposalKind.ON_BEHALF.value, Party.MANAGER.value)
+    asked = consents.proposals_of(work.session, booking.booking_id)
+    return any((each.kind, each.by_party) == made for each in asked) or repository.was_confirmed(
+        work.session, booking.booking_id
+    )
 
 
 def _decline(work: Work, booking: Booking, proposal: BookingProposal, note: str) -> None:
@@ -204,18 +235,18 @@ def _tend_dues(work: Work, booking: Booking) -> None:
     if booking.state == BookingState.REQUESTED.value:
         booking.held_until = min(work.now + HOLD_REQUESTED, booking.slot_from)
         move_due(work.session, DueKind.EXPIRE_BOOKING, booking.booking_id, booking.held_until)
-    else:
+    elif booking.mode == BookingMode.SELF_OPERATED.value:
         at = booking.slot_to + graces_of(work, booking).late
         move_due(work.session, DueKind.COMPLETE_BOOKING, booking.booking_id, at)
 
 
 def _check_movable(work: Work, booking: Booking) -> None:
-    self_operated = booking.mode == BookingMode.SELF_OPERATED.value
-    if not self_operated or BookingState(booking.state) not in _MOVABLE or work.now >= booking.slot_from:
+    if BookingState(booking.state) not in _MOVABLE[BookingMode(booking.mode)] or work.now >= booking.slot_from:
         raise conflict(
             "not_possible_now",
-            "只有尚未开始的自主上机预约可以改期;送样预约由实验室安排。",
-            "Only a self-operated booking that has not begun can be moved; sample orders are scheduled by the lab.",
+            "只有尚未开始的自主上机预约、或已排期而尚未开始的送样预约可以改期;送样预约请先由实验室排期。",
+            "Only a self-operated booking or a scheduled sample order that has not begun can be moved; ask the lab"
+            " to schedule a sample order first.",
             state=booking.state,
             mode=booking.mode,
         )
@@ -228,10 +259,8 @@ def _check_free(work: Work, booking: Booking, instrument: Instrument, slot: Inte
         raise calendar.slot_taken(work, instrument, slot, terms, but=booking.calendar_row_id)
 
 
-def _confirms_itself(
-    work: Work, booking: Booking, instrument: Instrument, slot: Interval, rule: approval.ApprovalRule | None = None
-) -> bool:
-    found = rule or approval.rule_of(work.session, instrument.instrument_id, instrument.approval)
+def _confirms_itself(work: Work, booking: Booking, instrument: Instrument, slot: Interval) -> bool:
+    found = approval.rule_of(work.session, instrument.instrument_id, instrument.approval)
     person, end = booking.person_id, slot.to_at
     qualified = qualification.is_qualified(work.session, instrument.instrument_id, person, end)
     if found.needs_qualification and not qualified:
@@ -262,7 +291,7 @@ def _check_open(work: Work, proposal: BookingProposal, version: int) -> None:
     if proposal.state != ProposalState.OPEN.value:
         raise conflict(
             "answered_already",
-            "该提议已有结果,不能再答复。",
+            "该提议已有结果,不能再答复;如仍需改期请重新提议。",
             "This proposal has been answered or closed; make a new one if it is still wanted.",
             state=proposal.state,
         )
@@ -277,18 +306,7 @@ def _check_open(work: Work, proposal: BookingProposal, version: int) -> None:
 
 def _not_yours(asked: Party) -> Refused:
     return forbidden(
-        f"该提议应由“{asked}”一方处理。",
-        f"This is for the other side ({asked}) to do.",
+        f"该提议应由“{asked}”一方处理;请等待对方答复。",
+        f"This is for the other side ({asked}) to do; wait for its answer.",
         party=asked.value,
-    )
-
-
-def _price_differs(price: Price, difference: int) -> Refused:
-    return conflict(
-        "price_differs",
-        "新时段价格不同;如同意,请在 quote_sha256 中给出新报价的哈希后再提交。",
-        "That slot costs another amount; if you agree, propose it again with the hash of the new price.",
-        total_fen=price.rated.total_fen,
-        difference_fen=difference,
-        quote_sha256=price.sha256,
     )

@@ -71,8 +71,8 @@ def grant(
     if expires_at is not None and expires_at <= work.now:
         raise invalid(
             "expired_already",
-            "有效期须晚于现在。",
-            "A qualification has to be valid beyond now.",
+            "有效期须晚于现在;请更正有效期。",
+            "A qualification has to be valid beyond now; give a later end.",
             field="expires_at",
         )
     if not training.strip():
@@ -92,8 +92,8 @@ def revoke(work: Work, instrument_id: str, person_id: str, reason: str) -> Quali
     if not is_qualified(work.session, instrument_id, person_id, work.now):
         raise conflict(
             "not_qualified_now",
-            "该用户目前没有有效资格,无须撤销。",
-            "This person holds no valid qualification there; there is nothing to take back.",
+            "该用户目前没有有效资格,无须撤销;请刷新后核对。",
+            "This person holds no valid qualification there; there is nothing to take back; read the list again.",
             person_id=person_id,
         )
     return _record(work, instrument_id, person_id, QualificationState.REVOKED, reason, None)

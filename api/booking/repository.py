@@ -8,27 +8,37 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, exists, func, select, type_coerce
+from sqlalchemy.orm import Session, aliased, load_only
 
 from api.booking.rules import LONGEST_SLOT
-from api.booking.slots import LOOK_AHEAD, Interval
-from api.charging.access import visible_to
+from api.booking.slots import REACH, Interval
+from api.charging.access import may_see, visible_to
 from api.errors import not_found
 from api.registry.opening import merge_special
 from api.registry.repository import special_days
 from api.registry.slot_terms import SlotTerms, terms_of
 from api.work import Actor
 from store.periods import SHANGHAI
+from store.tables.accounts import Role, RoleGrant
 from store.tables.booking_rules import BookingItem, BookingPolicy, QualificationEvent, Strike, StrikeLift
-from store.tables.calendar import Booking, BookingEvent, BookingUse, CalendarRow
+from store.tables.calendar import Booking, BookingEvent, BookingState, BookingUse, CalendarRow
 from store.tables.registry import Affiliation, AffiliationEvent, Host, Instrument, Org, TestItem
 from store.types import UtcDateTime
+from wire.clock import to_ms
 
 # What every booking asks is put together once: building a statement costs more than the database's answer to it.
 _INSTRUMENT = select(Instrument).where(Instrument.instrument_id == bindparam("instrument"))
 # The weaker row lock: rows that refer to the instrument can still be written beside us.
 _INSTRUMENT_LOCKED = _INSTRUMENT.with_for_update(key_share=True).execution_options(populate_existing=True)
+_LOCK = _INSTRUMENT.with_only_columns(Instrument.row_version).with_for_update(key_share=True)
+
+_BOOKING = select(Booking).where(Booking.booking_id == bindparam("booking"))
+_BOOKING_ALONE = _BOOKING.with_for_update().execution_options(populate_existing=True)
+_LAST_EVENT = select(func.coalesce(func.max(BookingEvent.event_no), 0)).where(
+    BookingEvent.booking_id == bindparam("booking")
+)
+_EVENTS = select(BookingEvent).where(BookingEvent.booking_id == bindparam("booking")).order_by(BookingEvent.event_no)
 
 
 def instrument_row(session: Session, instrument_id: str, *, lock: bool = False) -> Instrument:
@@ -40,9 +50,15 @@ def instrument_row(session: Session, instrument_id: str, *, lock: bool = False) 
     return found
 
 
+def lock_instrument(session: Session, instrument_id: str) -> int:
+    """Lock an instrument against other bookings of it; return the version that it has now."""
+    return session.execute(_LOCK, {"instrument": instrument_id}).scalar_one()
+
+
 @dataclass(frozen=True)
 class Setting:
-    """What the rules of a new booking look at, read in one statement. `payer` is None for an unknown organisation."""
+    """What the rules of a new booking look at, read in one statement. `payer` is None for an unknown organisation;
+    `is_taken`: something holds a part of the slot, or of the buffer after it, at this moment."""
 
     instrument: Instrument
     owner: Org
@@ -51,6 +67,7 @@ class Setting:
     training: QualificationEvent | None
     affiliation: str | None
     has_strikes: bool
+    is_taken: bool
 
 
 def _settings() -> Select[Instrument]:
@@ -73,6 +90,13 @@ def _settings() -> Select[Instrument]:
     )
     lifted = exists().where(StrikeLift.booking_id == Strike.booking_id)
     struck = exists().where(Strike.host_id == Instrument.host_id, Strike.org_id == named, ~lifted)
+    ends = bindparam("until", type_=BigInteger) + Instrument.buffer_minutes * 60_000
+    taken = exists().where(
+        CalendarRow.instrument_id == instrument,
+        CalendarRow.active,
+        type_coerce(CalendarRow.from_at, BigInteger) < ends,
+        CalendarRow.to_at > bindparam("since", type_=UtcDateTime),
+    )
     return (
         select(
             Instrument,
@@ -82,6 +106,7 @@ def _settings() -> Select[Instrument]:
             QualificationEvent,
             affiliation.scalar_subquery().label("affiliation"),
             struck.correlate(Instrument).label("has_strikes"),
+            taken.correlate(Instrument).label("is_taken"),
         )
         .join(Host, Host.host_id == Instrument.host_id)
         .join(owner, owner.org_id == Host.org_id)
@@ -89,20 +114,58 @@ def _settings() -> Select[Instrument]:
         .outerjoin(BookingPolicy, BookingPolicy.instrument_id == Instrument.instrument_id)
         .outerjoin(QualificationEvent, QualificationEvent.event_id == newest.scalar_subquery())
         .where(Instrument.instrument_id == instrument)
+        .options(
+            load_only(*_RULED_BY),
+            load_only(owner.kind, owner.state),
+            load_only(payer.kind, payer.state),
+        )
     )
 
 
+_RULED_BY = (
+    Instrument.host_id,
+    Instrument.share_mode,
+    Instrument.run_status,
+    Instrument.self_operated,
+    Instrument.takes_samples,
+    Instrument.approval,
+    Instrument.open_hours,
+    Instrument.lead_minutes,
+    Instrument.horizon_days,
+    Instrument.min_slot_minutes,
+    Instrument.max_slot_minutes,
+    Instrument.step_minutes,
+    Instrument.buffer_minutes,
+    Instrument.row_version,
+)
+"""What the rules look at, of three times as many columns. Another one would be read when it is asked for."""
 _SETTING = _settings()
 
 
-def setting_of(session: Session, instrument_id: str, payer_org: str, person_id: str, at: datetime) -> Setting:
-    """Return the setting of a booking by a person for a payer at an instant, locking nothing. Raises 404."""
-    asked = {"instrument": instrument_id, "payer": payer_org, "person": person_id, "at": at}
+def setting_of(
+    session: Session, instrument_id: str, payer_org: str, person_id: str, at: datetime, slot: Interval
+) -> Setting:
+    """Return the setting of a booking of a slot by a person for a payer at an instant, locking nothing. Raises 404."""
+    asked: dict[str, object] = {"instrument": instrument_id, "payer": payer_org, "person": person_id, "at": at}
+    asked |= {"since": slot.from_at, "until": to_ms(slot.to_at)}
     row = session.execute(_SETTING, asked).one_or_none()
     if row is None:
         raise not_found("仪器", "instrument", instrument_id)
     values: tuple[Any, ...] = tuple(row)
     return Setting(*values)
+
+
+def manages_host(session: Session, person_id: str, host_id: str) -> bool:
+    """Whether a person is a lab manager of a host."""
+    return session.get(RoleGrant, (person_id, Role.LAB_MANAGER.value, host_id)) is not None
+
+
+def was_confirmed(session: Session, booking_id: str) -> bool:
+    """Whether a booking has been confirmed at any time, whatever happened to it since."""
+    confirmed = select(BookingEvent.event_no).where(
+        BookingEvent.booking_id == booking_id, BookingEvent.to_state == BookingState.CONFIRMED.value
+    )
+    return session.scalars(confirmed.limit(1)).first() is not None
 
 
 def host_org(session: Session, host_id: str) -> Org:
@@ -137,7 +200,8 @@ def is_affiliated(session: Session, host_org_id: str, other_org_id: str, at: dat
 
 def slot_terms(session: Session, instrument: Instrument, slot: Interval) -> SlotTerms:
     """Return when an instrument can be booked, with the special days of a slot and of what may be proposed instead."""
-    until = slot.to_at + (slot.to_at - slot.from_at) + LOOK_AHEAD
+    length = min(slot.to_at - slot.from_at, LONGEST_SLOT)  # a longer one is refused, and has no alternatives
+    until = slot.from_at + 2 * length + REACH
     first, last = (moment.astimezone(SHANGHAI).date().isoformat() for moment in (slot.from_at, until))
     rows = special_days(session, instrument.host_id, first, last)
     return terms_of(instrument, merge_special(rows, instrument.host_id))
@@ -177,9 +241,9 @@ _TAKING = (
     CalendarRow.from_at < bindparam("until", type_=UtcDateTime),
     CalendarRow.to_at > bindparam("since", type_=UtcDateTime),
 )
-_TAKEN = select(CalendarRow.row_id).where(*_TAKING).limit(1)
 _ROWS = select(CalendarRow).where(*_TAKING).order_by(CalendarRow.from_at)
-_TIMES = select(CalendarRow.from_at, CalendarRow.to_at).where(*_TAKING).order_by(CalendarRow.from_at)
+_TIMES = _ROWS.with_only_columns(CalendarRow.from_at, CalendarRow.to_at)
+_TIMES_BUT = _TIMES.where(CalendarRow.row_id != bindparam("but"))
 
 
 def calendar_between(session: Session, instrument_id: str, window: Interval) -> Sequence[CalendarRow]:
@@ -187,14 +251,13 @@ def calendar_between(session: Session, instrument_id: str, window: Interval) -> 
     return session.scalars(_ROWS, _asked(instrument_id, window)).all()
 
 
-def is_taken(session: Session, instrument_id: str, window: Interval) -> bool:
-    """Whether an active row shares an instant with `window`."""
-    return session.execute(_TAKEN, _asked(instrument_id, window)).first() is not None
-
-
-def busy_between(session: Session, instrument_id: str, window: Interval) -> tuple[Interval, ...]:
-    """Return when an instrument is taken within a window: times only, whoever took it."""
-    return tuple(Interval(*row) for row in session.execute(_TIMES, _asked(instrument_id, window)))
+def busy_between(
+    session: Session, instrument_id: str, window: Interval, but: str | None = None
+) -> tuple[Interval, ...]:
+    """Return when an instrument is taken within a window: times only, whoever took it. `but`: a row left out."""
+    asked = _asked(instrument_id, window)
+    rows = session.execute(_TIMES, asked) if but is None else session.execute(_TIMES_BUT, asked | {"but": but})
+    return tuple(Interval(*row) for row in rows)
 
 
 def _asked(instrument_id: str, window: Interval) -> dict[str, object]:
@@ -214,14 +277,12 @@ def visible(actor: Actor) -> ColumnElement[bool]:
 
 def booking_row(session: Session, actor: Actor, booking_id: str, *, lock: bool = False) -> Booking:
     """Return a booking the actor may see, with its instrument's and its own lock if asked. Raises 404."""
-    statement = select(Booking).where(Booking.booking_id == booking_id, visible(actor))
-    found = session.execute(statement).scalar_one_or_none()
-    if found is None:
+    found = session.execute(_BOOKING, {"booking": booking_id}).scalar_one_or_none()
+    if found is None or not may_see(actor, found.host_id, found.payer_org):
         raise not_found("预约", "booking", booking_id)
     if lock:
         instrument_row(session, found.instrument_id, lock=True)
-        statement = statement.with_for_update().execution_options(populate_existing=True)
-        found = session.execute(statement).scalar_one()
+        found = session.execute(_BOOKING_ALONE, {"booking": booking_id}).scalar_one()
     return found
 
 
@@ -249,15 +310,12 @@ def bookings_seen(
 
 def events_of(session: Session, booking_id: str) -> Sequence[BookingEvent]:
     """Return what happened to a booking, oldest first."""
-    return session.scalars(
-        select(BookingEvent).where(BookingEvent.booking_id == booking_id).order_by(BookingEvent.event_no)
-    ).all()
+    return session.scalars(_EVENTS, {"booking": booking_id}).all()
 
 
 def last_event_no(session: Session, booking_id: str) -> int:
     """Return the number of a booking's newest event, 0 where it has none."""
-    statement = select(func.coalesce(func.max(BookingEvent.event_no), 0)).where(BookingEvent.booking_id == booking_id)
-    return int(session.execute(statement).scalar_one())
+    return int(session.execute(_LAST_EVENT, {"booking": booking_id}).scalar_one())
 
 
 def uses_of(session: Session, booking_id: str) -> Sequence[BookingUse]:

@@ -17,6 +17,7 @@ from api.errors import conflict, invalid, not_found
 from api.schemas import rfc3339
 from api.work import Work
 from store.errors import CalendarOverlap
+from store.tables.accounts import Role
 from store.tables.calendar import BookingMode, CalendarKind, CalendarRow, UsePurpose
 
 CLOSURES = (CalendarKind.OUTAGE, CalendarKind.RESERVATION)
@@ -33,7 +34,7 @@ def reserve(work: Work, instrument_id: str, window: Interval, note: str) -> Cale
     if window.from_at < work.now:
         raise invalid(
             "slot_in_the_past",
-            "不能保留已经过去的时段。",
+            "不能保留已经过去的时段;请选择之后的时段。",
             "That time has begun already; choose a later one.",
             field="from_at",
         )
@@ -54,20 +55,22 @@ def reserve(work: Work, instrument_id: str, window: Interval, note: str) -> Cale
 
 
 def end_closure(work: Work, instrument_id: str, row_id: str, reason: str) -> CalendarRow:
-    """End an outage or a reservation now: what lies ahead is free again, what is over stays. By the lab manager.
+    """End an outage or a reservation now: what lies ahead is free again, what is over stays. By the lab manager; an
+    outage, as it is declared, also by an admin.
 
     Refused: 403, 404, 409 `over_already`.
     """
     instrument = repository.instrument_row(work.session, instrument_id, lock=True)
-    require_host_role(work, instrument.host_id, (), "结束停用或保留", "end an outage or a reservation")
     row = work.session.get(CalendarRow, row_id, populate_existing=True)
     if row is None or row.instrument_id != instrument_id or CalendarKind(row.kind) not in CLOSURES:
         raise not_found("停用或保留", "outage or reservation", row_id)
+    also = (Role.ADMIN,) if row.kind == CalendarKind.OUTAGE.value else ()
+    require_host_role(work, instrument.host_id, also, "结束停用或保留", "end an outage or a reservation")
     if not row.active or row.to_at <= work.now:
         raise conflict(
             "over_already",
-            "该停用或保留已结束,无须处理。",
-            "It is over already; there is nothing to end.",
+            "该停用或保留已结束,无须处理;请刷新日历。",
+            "It is over already and there is nothing to end; read the calendar again.",
             to=rfc3339(row.to_at),
         )
     before = times(Interval(row.from_at, row.to_at))

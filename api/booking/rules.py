@@ -29,7 +29,8 @@ class BookingRequest:
     """What somebody asks for. In samples mode the slot is the time expected on the instrument: it holds nothing.
 
     `rush` and `options` are codes of the price list. Of a booking on a customer's behalf `for_person` is the member of
-    that firm it is for, and `consent` says how the firm agreed to it; without that word it is asked.
+    that firm it is for, and `consent` says how the firm agreed to it; without that word it is asked. `agreed_sha256`:
+    the hash of the quote that was shown; "" where none was.
     """
 
     instrument_id: str
@@ -45,6 +46,7 @@ class BookingRequest:
     needed_by: datetime | None = None
     for_person: str | None = None
     consent: str = ""
+    agreed_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,18 +73,21 @@ def payer_of(actor: Actor, request: BookingRequest, instrument: Instrument, host
         return _payer_named_by_manager(request, host_org)
     if not actor.has(Role.SME):
         raise forbidden(
-            "只有企业用户、该仪器所在单位的实验室管理员或代客户预约的县级管理员可以预约。",
-            "Booking is for firms, for the host's lab manager, and for a county officer on a firm's behalf.",
+            "只有企业用户、该仪器所在单位的实验室管理员或代客户预约的县级管理员可以预约;请联系其中一方。",
+            "Booking is for firms, for the host's lab manager, and for a county officer on a firm's behalf;"
+            " ask one of them.",
         )
     if request.purpose is not UsePurpose.CUSTOMER:
         raise forbidden(
-            "内部使用和维护只能由该单位的实验室管理员登记。",
-            "Internal use and maintenance are booked by the host's own lab manager.",
+            "内部使用和维护只能由该单位的实验室管理员登记;请联系该管理员。",
+            "Internal use and maintenance are booked by the host's own lab manager; ask the lab manager.",
             purpose=request.purpose.value,
         )
     if request.payer_org not in (None, actor.org_id):
         raise forbidden(
-            "企业只能以本企业名义预约。", "A firm books for itself only; leave `payer_org` out.", field="payer_org"
+            "企业只能以本企业名义预约;请勿填写 payer_org。",
+            "A firm books for itself only; leave `payer_org` out.",
+            field="payer_org",
         )
     return actor.org_id
 
@@ -92,7 +97,7 @@ def _payer_named_by_manager(request: BookingRequest, host_org: str) -> str:
         if request.payer_org not in (None, host_org):
             raise invalid(
                 "payer_not_host",
-                "内部使用和维护由本单位承担,不能填写其他付款单位。",
+                "内部使用和维护由本单位承担;请勿填写其他付款单位。",
                 "Internal use and maintenance are the host's own; leave `payer_org` out.",
                 field="payer_org",
             )
@@ -100,7 +105,7 @@ def _payer_named_by_manager(request: BookingRequest, host_org: str) -> str:
     if request.payer_org is None:
         raise invalid(
             "payer_missing",
-            "代客户预约须填写付款单位。",
+            "代客户预约请填写付款单位(payer_org)。",
             "Name the organisation that pays (`payer_org`) when you book on a customer's behalf.",
             field="payer_org",
         )
@@ -119,8 +124,8 @@ def check_parties(payer: Org, host_org: Org) -> None:
     if host_org.state != OrgState.ACTIVE.value:
         raise conflict(
             "host_not_active",
-            "仪器所在单位尚未启用或已停用,暂不接受预约。",
-            "The host of this instrument is not active; nothing can be booked there now.",
+            "仪器所在单位尚未启用或已停用,暂不接受预约;请选择其他单位的仪器。",
+            "The host of this instrument is not active; choose an instrument of another host.",
             org_id=host_org.org_id,
         )
 
@@ -150,7 +155,7 @@ def check_instrument(instrument: Instrument, request: BookingRequest) -> None:
         other = BookingMode.SELF_OPERATED if request.mode is BookingMode.SAMPLES else BookingMode.SAMPLES
         raise conflict(
             "mode_not_offered",
-            f"该仪器不提供此预约方式;可改用“{other}”或选择其他仪器。",
+            f"该仪器不提供此预约方式;请改用“{other}”或选择其他仪器。",
             f"This instrument is not offered in that mode; ask for {other}, or choose another instrument.",
             mode=request.mode.value,
         )
@@ -172,7 +177,9 @@ def check_instrument_works(instrument: Instrument, purpose: UsePurpose) -> None:
 def check_slot_forward(slot: Interval) -> None:
     """Raise 422 for an interval that does not end after it starts."""
     if slot.to_at <= slot.from_at:
-        raise _bad_slot("slot_reversed", "结束时间必须晚于开始时间。", "The slot has to end after it starts.", slot)
+        raise _bad_slot(
+            "slot_reversed", "结束时间必须晚于开始时间;请更正。", "The slot ends after it starts; correct it.", slot
+        )
 
 
 def check_quantity(request: BookingRequest) -> None:
@@ -181,13 +188,18 @@ def check_quantity(request: BookingRequest) -> None:
     if request.quantity < least:
         raise invalid(
             "quantity_too_small",
-            f"数量至少为 {least}。",
-            f"The quantity has to be at least {least}.",
+            f"数量至少为 {least};请更正。",
+            f"The quantity is at least {least}; correct it.",
             field="quantity",
             least=least,
         )
     if len(set(request.options)) != len(request.options):
-        raise invalid("option_twice", "每项附加服务只能选一次。", "Each option is ordered once.", field="options")
+        raise invalid(
+            "option_twice",
+            "每项附加服务只能选一次;请删去重复项。",
+            "Each option is ordered once; leave out the second.",
+            field="options",
+        )
 
 
 def check_items(request: BookingRequest, found: Sequence[TestItem]) -> None:
@@ -195,7 +207,12 @@ def check_items(request: BookingRequest, found: Sequence[TestItem]) -> None:
     add up to the quantity where items say their number."""
     asked = [item.test_item_id for item in request.items]
     if len(set(asked)) != len(asked):
-        raise invalid("item_twice", "同一检测项目只能填写一次。", "Each test item is ordered once.", field="items")
+        raise invalid(
+            "item_twice",
+            "同一检测项目只能填写一次;请删去重复项。",
+            "Each test item is ordered once; leave out the second.",
+            field="items",
+        )
     known = {item.test_item_id for item in found if item.retired_at is None}
     unknown = [item for item in asked if item not in known]
     if unknown:
@@ -210,7 +227,7 @@ def check_items(request: BookingRequest, found: Sequence[TestItem]) -> None:
     if request.mode is BookingMode.SAMPLES and most > request.quantity:
         raise invalid(
             "more_than_sent",
-            f"单个项目的样品数({most})不能超过样品总数({request.quantity})。",
+            f"单个项目的样品数({most})不能超过样品总数,请更正({request.quantity})。",
             f"An item is wanted on {most} samples, but {request.quantity} are sent; correct one of the two.",
             field="items",
             quantity=request.quantity,
@@ -229,6 +246,6 @@ def _bad_slot(code: str, zh: str, en: str, slot: Interval, **facts: object) -> R
 def not_theirs() -> Refused:
     """403: somebody who may see a booking wants to change it."""
     return forbidden(
-        "只有预约单位或该仪器所在单位的实验室管理员可以修改。",
-        "Only the firm that booked, or the host's lab manager, may change this.",
+        "只有预约单位或该仪器所在单位的实验室管理员可以修改;请联系其中一方。",
+        "Only the firm that booked, or the host's lab manager, may change this; ask one of them.",
     )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from api.booking.offers import Offer
 from api.booking.rules import BookingRequest, OrderedItem
-from api.booking.schemas_changes import ProposalAnswer
+from api.booking.schemas_changes import Hash, ProposalAnswer
 from api.booking.slots import Interval
 from api.booking.states import BookingAction
 from api.booking.steps import StepInput
@@ -55,6 +55,7 @@ class BookingAsked(Question):
     needed_by: Instant | None = Field(None, description="Samples: when the results are needed")
     for_person: Id | None = Field(None, description="On behalf: the member of the firm who will come")
     consent: Text = Field("", description="On behalf: how the firm agreed, for example an order number and its date")
+    quote_sha256: Hash = Field("", description="The quote that was agreed to; booked only if the price is still that")
 
     def request(self) -> BookingRequest:
         """Return it as the service takes it."""
@@ -72,6 +73,7 @@ class BookingAsked(Question):
             self.needed_by,
             self.for_person,
             self.consent,
+            self.quote_sha256,
         )
 
 
@@ -158,7 +160,7 @@ class QuoteAnswer(Answer):
     @classmethod
     def of(cls, offer: Offer) -> Self:
         """Show an offer."""
-        price, terms = offer.price, offer.terms
+        price, terms = offer.price, offer.terms()
         return cls(
             instrument_id=offer.instrument_id,
             payer_org=offer.payer_org,
@@ -303,20 +305,24 @@ class CalendarAnswer(Answer):
 
 
 class OutageAnswer(Answer):
-    """An outage and the bookings that had to make way."""
+    """An outage, the bookings that had to make way, and the host's own reservations (row ids) that were cut."""
 
     row_id: str
     cancelled: list[str]
     moved: list[str]
     unscheduled: list[str]
     shortened: list[str]
+    reservations: list[str]
 
 
 def _line(line: RatedLine) -> PriceLine:
     return PriceLine.model_validate(line)
 
 
+_COLUMNS = tuple(name for name in BookingAnswer.model_fields if hasattr(Booking, name))
+
+
 def _shown(booking: Booking, possible: tuple[BookingAction, ...], warnings: tuple[str, ...]) -> dict[str, Any]:
-    columns = {name: getattr(booking, name) for name in BookingAnswer.model_fields if hasattr(booking, name)}
+    columns = {name: getattr(booking, name) for name in _COLUMNS}
     quoted = json.loads(booking.quote)["total_fen"]
     return columns | {"quoted_fen": quoted, "possible": list(possible), "warnings": list(warnings)}

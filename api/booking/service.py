@@ -6,11 +6,11 @@ Takes a unit of work, writes into its transaction, never commits. What happens t
 from dataclasses import dataclass
 
 from api.booking import approval, calendar, consents, qualification, repository, rules, strikes
-from api.booking.checks import bound_terms, check_papers, check_time
+from api.booking.checks import check_papers, check_time
 from api.booking.due import ensure_due
 from api.booking.history import record_event
 from api.booking.notices import Happening
-from api.booking.offers import Offer, Wish, category_as, price_of, terms_of
+from api.booking.offers import Offer, Wish, category_as, price_differs, price_of
 from api.booking.repository import Setting
 from api.booking.rules import BookingRequest
 from api.booking.slots import Interval
@@ -44,19 +44,22 @@ def create_booking(work: Work, request: BookingRequest) -> tuple[Booking, Offer]
 
     Self-operated bookings take their slot on the calendar; one that waits for somebody holds it for 24 hours, at most
     until it starts. Sample orders take none until they are scheduled. Who books on a firm's behalf either says how it
-    agreed (`consent`), or the firm is asked first. Refused: as `quote`, and 409 `slot_taken`.
+    agreed (`consent`), or the firm is asked first. Refused: as `quote`, 409 `slot_taken`, and 409 `price_differs` where
+    another price was agreed to.
     """
     examined = _examine(work, request)
     self_operated = request.mode is BookingMode.SELF_OPERATED
-    if self_operated:
+    if self_operated and examined.is_taken:
         # Who comes too late for a slot hears so without waiting for those before them.
-        calendar.check_free(work, examined.instrument, request.slot, examined.terms)
+        raise calendar.slot_taken(work, examined.instrument, request.slot, examined.terms)
     offer = _offer(work, request, examined)
-    seen = examined.instrument.row_version
-    instrument = repository.instrument_row(work.session, request.instrument_id, lock=True)
-    if instrument.row_version != seen:
+    if repository.lock_instrument(work.session, request.instrument_id) != examined.instrument.row_version:
+        work.session.expire_all()
         examined = _examine(work, request)
         offer = _offer(work, request, examined)
+    if request.agreed_sha256 not in ("", offer.price.sha256):
+        raise price_differs(offer.price)
+    instrument = examined.instrument
     row_id = calendar.occupy(work, instrument, request.slot, examined.terms) if self_operated else None
     booking = _new_booking(work, request, instrument, offer, row_id)
     on_behalf = rules.is_on_behalf(work.actor, offer.payer_org, request)
@@ -72,6 +75,7 @@ def _settle(work: Work, booking: Booking, offer: Offer, asked: dict[str, str | i
     """Record a new booking, and confirm it or leave it to whoever has to answer."""
     record_event(work, booking, Happening.BOOK.value, "", "", asked, event_no=1)
     if ask_payer:
+        work.session.flush()
         consents.ask_payer(work, booking, offer.price)
     elif offer.decision.automatic:
         by_rule = Work(work.session, system_actor("booking"), work.now)
@@ -85,10 +89,16 @@ def busy_calendar(work: Work, instrument_id: str, window: Interval) -> tuple[Int
     rules.check_slot_forward(window)
     if window.to_at - window.from_at > rules.CALENDAR_SPAN:
         raise invalid(
-            "window_too_long", "一次最多查询 92 天。", "Ask for at most 92 days at a time.", field="to", days=92
+            "window_too_long",
+            "一次最多查询 92 天;请分次查询。",
+            "Ask for at most 92 days at a time.",
+            field="to",
+            days=92,
         )
-    repository.instrument_row(work.session, instrument_id)
-    return repository.busy_between(work.session, instrument_id, window)
+    busy = repository.busy_between(work.session, instrument_id, window)
+    if not busy:
+        repository.instrument_row(work.session, instrument_id)  # free all the time, or none at all
+    return busy
 
 
 def _new_booking(
@@ -122,11 +132,10 @@ def _new_booking(
         needed_by=request.needed_by,
     )
     work.session.add(booking)
-    work.session.flush()
-    for item in request.items:
-        work.session.add(
-            BookingItem(booking_id=booking.booking_id, test_item_id=item.test_item_id, samples=item.samples)
-        )
+    if request.items:
+        work.session.flush()
+        items = [(item.test_item_id, item.samples) for item in request.items]
+        work.session.add_all(BookingItem(booking_id=booking.booking_id, test_item_id=a, samples=b) for a, b in items)
     return booking
 
 
@@ -140,13 +149,14 @@ class _Examined:
     terms: SlotTerms
     decision: approval.Decision
     warnings: tuple[str, ...]
+    is_taken: bool
 
 
 def _examine(work: Work, request: BookingRequest) -> _Examined:
     """Hold a request against every rule but the calendar and the price list."""
     person_id = request.for_person or work.actor.person_id
     named = request.payer_org or work.actor.org_id
-    found = repository.setting_of(work.session, request.instrument_id, named, person_id, work.now)
+    found = repository.setting_of(work.session, request.instrument_id, named, person_id, work.now, request.slot)
     instrument, owner = found.instrument, found.owner
     payer_id = rules.payer_of(work.actor, request, instrument, owner.org_id)
     payer = found.payer
@@ -154,22 +164,26 @@ def _examine(work: Work, request: BookingRequest) -> _Examined:
         payer = repository.org_row(work.session, payer_id)
     rules.check_parties(payer, owner)
     rules.check_instrument(instrument, request)
-    terms = bound_terms(work, instrument, request.slot, request.mode, request.purpose)
-    check_time(work, instrument, request.slot, terms)
+    terms = check_time(work, instrument, request.slot, request.mode, request.purpose)
     rules.check_quantity(request)
     reports = _check_items(work, request)
     warnings = check_papers(work, instrument, request.slot, reports)
     decision = _decide(work, request, found, payer_id)
     category = category_as(owner, payer, found.affiliation == Affiliation.AFFILIATED.value)
-    return _Examined(instrument, payer_id, category, terms, decision, warnings)
+    return _Examined(instrument, payer_id, category, terms, decision, warnings, found.is_taken)
 
 
 def _offer(work: Work, request: BookingRequest, examined: _Examined) -> Offer:
     wish = Wish(request.mode, request.slot, request.quantity, Asked(request.rush, request.options))
     price, tariff = price_of(work, examined.instrument.instrument_id, examined.category, wish, work.now)
-    terms = terms_of(tariff.body, price, wish)
     return Offer(
-        examined.instrument.instrument_id, examined.payer_org, price, terms, examined.decision, examined.warnings
+        examined.instrument.instrument_id,
+        examined.payer_org,
+        price,
+        examined.decision,
+        examined.warnings,
+        wish,
+        tariff.body,
     )
 
 

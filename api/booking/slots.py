@@ -12,6 +12,9 @@ from store.periods import SHANGHAI
 
 STEP = timedelta(minutes=30)
 LOOK_AHEAD = timedelta(days=14)
+REACH = LOOK_AHEAD + timedelta(days=1)
+"""How far ahead has to be known what is taken and open: the search itself begins up to a step late and ends a buffer
+late."""
 DAY_FROM_HOUR, DAY_TO_HOUR = 8, 18
 _INSTANT, _DAY = timedelta(milliseconds=1), timedelta(days=1)
 

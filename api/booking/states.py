@@ -101,6 +101,9 @@ TRANSITIONS: tuple[Transition, ...] = (
         (_B.CONFIRMED, _A.SHORTEN, _B.CONFIRMED, (_S,), (_S,)),
         (_B.CHECKED_IN, _A.SHORTEN, _B.CHECKED_IN, (_S,), (_S,)),
         (_B.IN_USE, _A.SHORTEN, _B.IN_USE, (_S,), (_S,)),
+        # Begun before its slot, all of which an outage then took: free of charge.
+        (_B.CHECKED_IN, _A.CANCEL, _B.CANCELLED, (_S,), (_S,)),
+        (_B.IN_USE, _A.CANCEL, _B.CANCELLED, (_S,), (_S,)),
         (_B.CHECKED_IN, _A.COMPLETE, _B.COMPLETED, (_S,), ()),
         (_B.IN_USE, _A.COMPLETE, _B.COMPLETED, (_S,), ()),
         (_B.CONFIRMED, _A.MISS, _B.NO_SHOW, (_S,), ()),
@@ -114,7 +117,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         (_B.CONFIRMED, _A.RECEIVE, _B.SAMPLES_RECEIVED, (_M,), ()),
         (_B.SAMPLES_RECEIVED, _A.CANCEL, _B.CANCELLED, (_M,), (_M,)),
         (_B.SAMPLES_RECEIVED, _A.SCHEDULE, _B.SCHEDULED, (_M,), ()),
-        (_B.SCHEDULED, _A.SCHEDULE, _B.SCHEDULED, (_M,), (_M,)),
+        (_B.SCHEDULED, _A.MOVE, _B.SCHEDULED, (_S,), (_S,)),  # another slot, once both sides agree
         (_B.SCHEDULED, _A.UNSCHEDULE, _B.SAMPLES_RECEIVED, (_M, _S), (_M, _S)),
         (_B.SCHEDULED, _A.SHORTEN, _B.SCHEDULED, (_S,), (_S,)),
         (_B.IN_USE, _A.SHORTEN, _B.IN_USE, (_S,), (_S,)),
@@ -131,6 +134,9 @@ _STEPS_FROM: dict[tuple[BookingMode, BookingState], list[Transition]] = {}
 for _step in sorted(TRANSITIONS, key=lambda step: _ORDER[step.action]):
     _STEPS_FROM.setdefault((_step.mode, _step.before), []).append(_step)
 _TABLE = {(step.mode, step.before, step.action): step for step in TRANSITIONS}
+
+CHARGEABLE = frozenset({_B.COMPLETED, _B.RESULTS_CONFIRMED, _B.REPORTED, _B.CLOSED})
+"""States in which the use of a booking is charged, or has been."""
 
 CLAIMING = frozenset(
     {
@@ -170,8 +176,8 @@ def next_state(
     acting = step.who & wanted
     if not acting:
         raise forbidden(
-            f"预约处于“{state}”状态时,您不能执行“{action}”;您现在可以执行:{possible or '无'}。",
-            f"While the booking is {state}, {action} is not yours to do; you can do now: {possible or 'nothing'}.",
+            f"预约处于“{state}”状态时,您不能执行“{action}”;请从您现在可以执行的操作中选择:{possible or '无'}。",
+            f"While the booking is {state}, {action} is not yours to do; choose what is: {possible or 'nothing'}.",
             state=state.value,
             action=action.value,
             possible=possible,
@@ -179,7 +185,7 @@ def next_state(
     if acting <= step.explains and not reason.strip():
         raise invalid(
             "reason_required",
-            f"执行“{action}”须填写原因。",
+            f"执行“{action}”请填写原因。",
             f"Give a reason to {action} this booking.",
             field="reason",
         )
@@ -189,8 +195,8 @@ def next_state(
 def _not_possible(mode: BookingMode, state: BookingState, action: BookingAction, possible: str) -> Refused:
     return conflict(
         "not_possible_now",
-        f"预约处于“{state}”状态,不能执行“{action}”;现在可以执行:{possible or '无'}。",
-        f"The booking is {state}; {action} is not possible now. Possible now: {possible or 'nothing'}.",
+        f"预约处于“{state}”状态,不能执行“{action}”;请从现在可以执行的操作中选择:{possible or '无'}。",
+        f"The booking is {state}; {action} is not possible now; choose what is: {possible or 'nothing'}.",
         mode=mode.value,
         state=state.value,
         action=action.value,

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from api.booking import approval, calendar, consents, repository, rules, strikes
-from api.booking.checks import bound_terms, check_papers, check_time
+from api.booking.checks import check_papers, check_time
 from api.booking.due import ensure_due, move_due
 from api.booking.history import record_event
 from api.booking.slots import Interval
@@ -199,7 +199,7 @@ def _check_in(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
     if not opens <= at < booking.slot_to:
         raise conflict(
             "not_check_in_time",
-            f"签到时间为 {rfc3339(opens)} 至 {rfc3339(booking.slot_to)}。",
+            f"请在签到时间内签到:{rfc3339(opens)} 至 {rfc3339(booking.slot_to)}。",
             f"Check-in is possible from {rfc3339(opens)} until {rfc3339(booking.slot_to)}.",
             **rules.times(Interval(opens, booking.slot_to)),
         )
@@ -239,10 +239,8 @@ def _schedule(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
     instrument = repository.instrument_row(work.session, booking.instrument_id, lock=True)
     purpose = UsePurpose(booking.purpose)
     rules.check_instrument_works(instrument, purpose)
-    terms = bound_terms(work, instrument, said.slot, BookingMode(booking.mode), purpose)
-    check_time(work, instrument, said.slot, terms)
+    terms = check_time(work, instrument, said.slot, BookingMode(booking.mode), purpose)
     check_papers(work, instrument, said.slot, repository.report_types(work.session, booking.booking_id))
-    calendar.release(work, booking.calendar_row_id)
     booking.calendar_row_id = calendar.occupy(work, instrument, said.slot, terms)
     booking.slot_from, booking.slot_to = said.slot.from_at, said.slot.to_at
     return {"slot_from": rfc3339(said.slot.from_at), "slot_to": rfc3339(said.slot.to_at)}
@@ -279,8 +277,8 @@ def _missing(field: str, zh: str, en: str) -> Refused:
 def _said_before(what: str, at: Any) -> Refused:
     return conflict(
         "already_recorded",
-        "该操作已经记录过,不会重复记录。",
-        "This has been recorded already; it is not recorded twice.",
+        "该操作已经记录过,不会重复记录;请刷新查看预约状态。",
+        "This has been recorded already; it is not recorded twice; read the booking again.",
         what=what,
         at=rfc3339(at),
     )
@@ -292,6 +290,8 @@ _SETTLES = frozenset(
         BookingAction.EXPIRE,
         BookingAction.CANCEL,
         BookingAction.CHECK_IN,
+        BookingAction.START,
+        BookingAction.UNSCHEDULE,
         BookingAction.USE_FOUND,
         BookingAction.MISS,
     }

@@ -80,7 +80,8 @@ def blocked(found: Probation) -> Refused:
         403,
         "blocked_by_strikes",
         f"贵单位因多次爽约,在 {until} 前不能预约该单位的仪器;如有异议请联系实验室管理员。",
-        f"After missed bookings your firm cannot book at this host until {until}; its lab manager can lift a strike.",
+        f"After missed bookings your firm cannot book at this host until {until}; ask its lab manager to lift"
+        " a strike.",
         until=until,
         strikes=found.strikes,
     )
@@ -125,7 +126,9 @@ def lift(work: Work, booking_id: str, reason: str) -> Booking:
     booking = work.session.get_one(Booking, booking_id, with_for_update=True)
     if not unstrike(work, booking, reason.strip()):
         raise conflict(
-            "lifted_already", "该爽约记录已撤销。", "This strike has been lifted already; nothing is left to do."
+            "lifted_already",
+            "该爽约记录已撤销;请刷新列表。",
+            "This strike has been lifted already; read the list again.",
         )
     record_event(work, booking, Happening.STRIKE_LIFTED.value, booking.state, reason.strip())
     return booking

@@ -22,6 +22,7 @@ from api.booking.states import BookingAction
 from api.booking.steps import take_step
 from api.charging.access import require_host_role, visible_to
 from api.charging.anomalies import anomalies_of
+from api.charging.public_days import public_days
 from api.charging.rating import Piece, RatingInput, Times
 from api.charging.tariff_body import TARIFF_1, TariffBody, UserCategory
 from api.charging.tariffs import tariff_in_force
@@ -79,7 +80,7 @@ def claim_for(work: Work, session_id: str, from_at: datetime, payer_org: str, no
         raise invalid(
             "payer_is_host",
             "本单位的使用请归为内部使用。",
-            "The host's own use is classified as internal.",
+            "The host's own use is internal; choose that instead.",
             field="payer_org",
         )
     check_parties(payer, owner)
@@ -87,11 +88,11 @@ def claim_for(work: Work, session_id: str, from_at: datetime, payer_org: str, no
         raise conflict(
             "no_running_time",
             "该段使用没有运行时间,无需向客户确认;请归为内部使用或维护。",
-            "It ran for no time; there is nothing to bill. Classify it as internal use or maintenance.",
+            "It ran for no time; there is nothing to bill; choose internal use or maintenance.",
         )
     tariff = tariff_in_force(work.session, instrument.instrument_id, use.from_at)
     category = category_of(work, owner, payer, use.from_at)
-    price = priced(tariff, _as_used(use, tariff.body, category))
+    price = priced(tariff, _as_used(work, use, tariff.body, category))
     claim = UseClaim(
         claim_id=new_ulid(),
         session_id=session_id,
@@ -165,12 +166,12 @@ def claims_seen(work: Work, state: str | None) -> Select[UseClaim]:
     return statement if state is None else statement.where(UseClaim.state == state)
 
 
-def _as_used(use: UnbookedUse, body: TariffBody, category: UserCategory) -> RatingInput:
+def _as_used(work: Work, use: UnbookedUse, body: TariffBody, category: UserCategory) -> RatingInput:
     """What the charge will be computed from, as far as it is known now."""
     start, end = to_ms(use.from_at), to_ms(use.to_at)
     times = None
     if body.schema_name != TARIFF_1:
-        times = Times(start, (Piece(start, end, use.running_ms),))
+        times = Times(start, (Piece(start, end, use.running_ms),), public_days(work.session, body, start, end))
     mode = BookingMode.SELF_OPERATED
     return RatingInput(body, category, mode, end - start, use.running_ms, 0, times)
 
@@ -210,7 +211,7 @@ def _unclassified(session: Session, session_id: str, from_at: datetime) -> Unboo
         raise conflict(
             "classified_already",
             "该段使用已归类,不能再改;如有错误请对账单提出更正。",
-            "This use has been classified and that stands; a mistake is corrected on its charge.",
+            "This use has been classified and that stands; propose a correction of its charge where it is wrong.",
             purpose=use.purpose,
         )
     return use
@@ -262,14 +263,14 @@ def _answerable(work: Work, claim_id: str, version: int, *, by_firm: bool) -> Us
     of_firm = work.actor.has(Role.SME) and work.actor.org_id == claim.payer_org
     if not (of_firm if by_firm else work.actor.manages(claim.host_id)):
         raise forbidden(
-            "须由该企业确认或拒绝;撤回由提交的实验室管理员办理。",
-            "The firm named confirms or refuses it; the host's lab manager may withdraw it.",
+            "请等待该企业确认或拒绝;如需撤回,由提交的实验室管理员办理。",
+            "Wait for the firm named, which confirms or refuses it; the host's lab manager may withdraw it.",
         )
     if claim.state != ClaimState.OPEN.value:
         raise conflict(
             "answered_already",
-            "该确认请求已有结果。",
-            "This claim has been answered; the manager can make another one if it was refused.",
+            "该确认请求已有结果;请刷新查看,被拒绝的可重新提交。",
+            "This claim has been answered; make another one if it was refused.",
             state=claim.state,
         )
     return claim

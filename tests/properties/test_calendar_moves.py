@@ -1,14 +1,16 @@
-"""Whatever is booked, moved, reserved, ended, displaced or cancelled: active rows never overlap, and nothing is lost.
+"""Whatever is booked, moved, checked in, reserved, ended, displaced or cancelled, while time passes: active rows never
+overlap, and nothing is lost.
 
 Starts and ends lie on a coarse grid of a short day, so that touching, equal and containing intervals are common. What
 holds after every step is checked from the tables alone: each booking that is promised or asked for has exactly one
-active row, its slot and buffer; nothing else holds time but outages and reservations; a refused step changes nothing.
+active row, its slot and buffer; reservations hold what no outage took of them; nothing else but outages holds time; a
+refused step changes nothing.
 """
 
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,13 +31,14 @@ from wire.clock import ManualClock
 
 MONDAY_NINE_MS = 1_772_413_200_000
 STEP, BUFFER = timedelta(minutes=30), timedelta(minutes=30)
-HOLDING = (BookingState.REQUESTED, BookingState.CONFIRMED)
+HOLDING = (BookingState.REQUESTED, BookingState.CONFIRMED, BookingState.CHECKED_IN)
 EXPECTED = {
     *("slot_taken", "outage_overlaps", "not_possible_now", "proposal_open", "same_slot", "price_differs"),
-    *("answered_already", "over_already", "waits_for_customer", "slot_reversed"),
+    *("answered_already", "over_already", "waits_for_customer", "slot_reversed", "not_check_in_time"),
+    *("proposal_expired", "hold_expired", "slot_in_the_past"),
 }
 
-PLACE, LENGTH, WHICH = st.integers(1, 9), st.integers(1, 3), st.integers(0, 6)
+PLACE, LENGTH, WHICH = st.integers(0, 9), st.integers(1, 3), st.integers(0, 6)
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("book"), PLACE, LENGTH, WHICH),
@@ -45,6 +48,8 @@ ACTIONS = st.lists(
         st.tuples(st.just("reserve"), PLACE, LENGTH, WHICH),
         st.tuples(st.just("outage"), PLACE, LENGTH, WHICH),
         st.tuples(st.just("end"), PLACE, LENGTH, WHICH),
+        st.tuples(st.just("wait"), PLACE, LENGTH, WHICH),
+        st.tuples(st.just("check_in"), PLACE, LENGTH, WHICH),
     ),
     max_size=12,
 )
@@ -72,10 +77,12 @@ def empty_calendar(office: Office) -> Iterator[None]:
 
 
 class Walk:
-    """Carries out the steps of one example; a refusal has to be one of those expected."""
+    """Carries out the steps of one example; a refusal has to be one of those expected. `cuts` are the starts of all
+    outages, `reserved` is what the reservations have to hold."""
 
     def __init__(self, office: Office) -> None:
         self.office, self.booked = office, list[str]()
+        self.cuts, self.reserved = set[datetime](), list[Interval]()
 
     def take(self, what: str, place: int, length: int, which: int) -> bool:
         """Take a step; return whether it was done."""
@@ -110,17 +117,35 @@ class Walk:
     def reserve(self, slot: Interval, which: int) -> None:
         with self.office.work(MANAGER) as work:
             reservations.reserve(work, self.office.instrument, slot, "own work")
+        self.reserved.append(slot)
 
     def outage(self, slot: Interval, which: int) -> None:
         with self.office.work(MANAGER) as work:
             declare_outage(work, self.office.instrument, slot, "pump", move=bool(which % 2))
+        self.cuts.add(slot.from_at)
+        self._give_up(slot)
+
+    def wait(self, slot: Interval, which: int) -> None:
+        self.office.advance((slot.to_at - slot.from_at) / 2)
+
+    def check_in(self, slot: Interval, which: int) -> None:
+        booking = self._one(which)
+        self.office.do(self._firm(booking), booking.booking_id, BookingAction.CHECK_IN)
 
     def end(self, slot: Interval, which: int) -> None:
         closures = [row for row in self.office.active_rows() if row.kind != CalendarKind.BOOKING]
         if closures:
+            row = closures[which % len(closures)]
             with self.office.work(MANAGER) as work:
-                row_id = closures[which % len(closures)].row_id
-                reservations.end_closure(work, self.office.instrument, row_id, "done")
+                reservations.end_closure(work, self.office.instrument, row.row_id, "done")
+            if row.kind == CalendarKind.RESERVATION:
+                self._give_up(Interval(max(row.from_at, self.office.now), row.to_at))
+
+    def _give_up(self, window: Interval) -> None:
+        """Take a window out of what is reserved."""
+        before = [Interval(row.from_at, min(row.to_at, window.from_at)) for row in self.reserved]
+        after = [Interval(max(row.from_at, window.to_at), row.to_at) for row in self.reserved]
+        self.reserved = list({row for row in before + after if row.from_at < row.to_at})
 
     def _one(self, which: int) -> Booking:
         if not self.booked:
@@ -141,6 +166,8 @@ class Walk:
 @example([("book", 1, 2, 0), ("book", 3, 1, 1), ("move", 4, 2, 0), ("answer", 1, 1, 1)])
 @example([("book", 2, 2, 0), ("move", 3, 2, 0), ("answer", 1, 1, 1), ("outage", 3, 1, 1), ("answer", 1, 1, 1)])
 @example([("reserve", 1, 1, 0), ("book", 2, 1, 0), ("outage", 1, 3, 1), ("end", 1, 1, 0), ("book", 1, 1, 1)])
+@example([("book", 1, 3, 0), ("wait", 0, 1, 0), ("check_in", 0, 1, 0), ("outage", 0, 1, 0), ("book", 2, 1, 1)])
+@example([("reserve", 2, 3, 0), ("outage", 3, 1, 1), ("book", 2, 1, 0), ("wait", 0, 3, 0), ("end", 0, 1, 0)])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_active_rows_never_overlap_and_every_live_booking_holds_exactly_its_own(
     county: Office, actions: list[tuple[str, int, int, int]]
@@ -151,7 +178,7 @@ def test_active_rows_never_overlap_and_every_live_booking_holds_exactly_its_own(
             before = snapshot(county)
             if not walk.take(*action):
                 assert snapshot(county) == before, "a refused step changed something"
-            check(county, walk.booked)
+            check(county, walk)
 
 
 def snapshot(office: Office) -> list[Any]:
@@ -162,22 +189,24 @@ def snapshot(office: Office) -> list[Any]:
         return [rows, sorted(tuple(row) for row in bookings)]
 
 
-def check(office: Office, booked: list[str]) -> None:
+def check(office: Office, walk: Walk) -> None:
     rows = office.active_rows()
     assert all(a.to_at <= b.from_at for a, b in itertools.pairwise(rows))
     held = {row.row_id: row for row in rows if row.kind == CalendarKind.BOOKING}
-    closed = [row for row in rows if row.kind == CalendarKind.OUTAGE]
+    assert sorted(walk.reserved) == [
+        Interval(row.from_at, row.to_at) for row in rows if row.kind == CalendarKind.RESERVATION
+    ]
     stored = {booking.booking_id: booking for booking in office.all_of(Booking)}
-    for booking_id in booked:
+    for booking_id in walk.booked:
         booking = stored[booking_id]
         row = held.pop(booking.calendar_row_id, None) if booking.calendar_row_id else None
         if booking.state in HOLDING:
             assert row is not None, f"{booking.state} without a row"
-            whole = booking.slot_to + BUFFER
-            cut = next((outage.from_at for outage in closed if row.to_at == outage.from_at), whole)
-            assert (row.from_at, row.to_at) == (booking.slot_from, min(whole, cut))
+            assert row.from_at == booking.slot_from
+            assert row.to_at == booking.slot_to + BUFFER or row.to_at in walk.cuts
+            assert row.to_at >= booking.slot_to
         else:
             assert row is None, f"{booking.state} still holds its time"
     assert held == {}
     with_history = {event.booking_id for event in office.all_of(BookingEvent)}
-    assert set(booked) <= with_history
+    assert set(walk.booked) <= with_history

@@ -248,6 +248,46 @@ def test_a_band_is_what_the_clock_on_the_wall_says(band_set, start, length):
             assert _truly(band_set, instant) == code
 
 
+FESTIVE = (
+    Band(code="night", starts="22:00", ends="06:00", unit_fen=3),
+    Band(code="saturday", starts="06:00", ends="22:00", days=(Day.SAT,), unit_fen=2),
+    Band(code="festive", starts="00:00", ends="24:00", days=(Day.HOLIDAY,), unit_fen=1),
+)
+MARCH = to_ms(datetime(2026, 3, 1, tzinfo=SHANGHAI)) // 86_400_000
+
+
+@SOME
+@given(
+    st.sampled_from([*BAND_SETS, FESTIVE]),
+    st.dictionaries(st.integers(MARCH, MARCH + 10), st.sampled_from(list(Day)), max_size=6),
+    st.integers((MARCH - 1) * 86_400_000, (MARCH + 10) * 86_400_000),
+    st.integers(1, 4 * 86_400_000),
+)
+def test_on_special_days_the_window_that_starts_last_is_the_one_that_holds(band_set, days, start, length):
+    stretches = list(cut(band_set, start, start + length, days))
+    assert [stretches[0].from_ms, stretches[-1].to_ms] == [start, start + length]
+    assert all(a.to_ms == b.from_ms for a, b in pairwise(stretches))
+    named = any(Day.HOLIDAY in band.days for band in band_set)
+    for each in stretches:
+        for instant in (each.from_ms, (each.from_ms + each.to_ms) // 2, each.to_ms - 1):
+            holding: list[tuple[int, Band]] = []
+            today = (instant + 28_800_000) // 86_400_000
+            for number in (today - 1, today):
+                kind = days.get(number, list(Day)[(number - 4) % 7])
+                if kind is Day.HOLIDAY and not named:
+                    kind = list(Day)[(number - 4) % 7]
+                began = [(number * 86_400_000 - 28_800_000 + band.start_s * 1000, band) for band in band_set
+                         if kind in band.days]  # fmt: skip
+                holding += [(at, band) for at, band in began if at <= instant < at + band.length_s * 1000]
+            assert each.band is (max(holding, key=lambda found: found[0])[1] if holding else None)
+
+
+@SOME
+@given(inputs())
+def test_the_third_calculation_prices_the_second_schema_as_the_second_one_did(case):
+    assert rate(case, "3") == rate(case, "2")
+
+
 @SOME
 @given(inputs(banded()))
 def test_seconds_of_bands_add_up_to_the_billed_time_and_only_the_last_one_grows(case):

@@ -1,15 +1,18 @@
 """Many rows in one statement: what is written is what one statement a row would have written, on both engines."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import literal, select
 
-from store.database import Database, insert_many, update_many
+from store.database import Database, insert_lines, insert_many, read_tuples, update_many
 from store.errors import AlreadyThere
+from store.tables.rewards import RewardPolicy
 from store.tables.usage import Alert
 from wire.ids import new_ulid
 
+ODD = ["\\", "\\N", "\\.", "a\\tb", "c\rd", "", " ", "试验", "'; --", "%s", "NULL"]
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
@@ -72,3 +75,18 @@ def test_a_change_that_a_constraint_refuses_changes_nothing(database: Database) 
     with pytest.raises(AlreadyThere), database.write() as session:
         update_many(session, Alert, ["alert_id"], twice)
     assert set(stored(database)) == {"a", "b"}
+
+
+def test_lines_are_inserted_as_they_are_and_read_in_parts(database: Database) -> None:
+    lines = "".join(f"p{number}\t{text}\n" for number, text in enumerate(ODD)).encode()
+    with database.write() as session:
+        cut = lines.index(b"\n") + 1
+        insert_lines(session, RewardPolicy, ("name_en", "N\\A"), ("policy_id", "name_zh"), [lines[:cut], lines[cut:]])
+        insert_lines(session, RewardPolicy, ("name_en", ""), ("policy_id", "name_zh"), [])
+    table = RewardPolicy
+    statement = select(table.name_zh, table.name_en, literal(7)).order_by(table.policy_id)
+    with database.read() as session:
+        parts: list[Sequence[tuple[str, str, int]]] = list(read_tuples(session, statement, 4))
+    assert [len(part) for part in parts] == [4, 4, 3]
+    wanted = sorted((f"p{number}", text) for number, text in enumerate(ODD))
+    assert [tuple(row) for part in parts for row in part] == [(text, "N\\A", 7) for _, text in wanted]

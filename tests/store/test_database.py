@@ -182,3 +182,25 @@ def test_what_a_reader_writes_never_stays(database: Database) -> None:
 def test_an_unknown_scheme_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'mysql'; known: postgresql, sqlite"):
         open_database("mysql://somewhere/x")
+
+
+def test_one_look_reads_what_was_committed(database: Database) -> None:
+    with database.write() as session:
+        session.add(_org("o-1"))
+    with database.look() as session:
+        assert session.scalars(select(Org.org_id)).all() == ["o-1"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_connection_that_lost_its_server_while_it_rested_is_replaced(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.database._PING_AFTER_S", 0)
+    whose = text("SELECT pg_backend_pid()")
+    with database.write() as other:
+        other.execute(whose)  # holds a connection of its own from here on
+        with database.read() as session:
+            rested = session.scalar(whose)
+        other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": rested})
+        with database.read() as session:
+            assert session.scalar(whose) != rested

@@ -7,9 +7,8 @@ import pytest
 
 from api.booking import consents, proposals, reservations
 from api.booking.completion import expire_booking
-from api.booking.outages import OutageOutcome, declare_outage
+from api.booking.outages import declare_outage
 from api.booking.proposals import expire_proposal
-from api.booking.slots import Interval
 from api.booking.states import BookingAction
 from api.charging.tariff_body import CancellationTerms, Prices, TariffBody, TimePrice, TimeUnit, canonical_body
 from api.errors import Refused
@@ -19,6 +18,7 @@ from store.tables.calendar import BookingMode, BookingState, DueKind
 from store.tables.charging import Charge, TariffVersion
 from store.tables.notices import Notice
 from tests.support.builders_booking import FIRM_A, FIRM_B, HOUR, MANAGER, MINUTE, OTHER_MANAGER, WORKER, Office
+from tests.support.consent import answer, outage, propose, refused, the_proposal
 
 A, S, P = BookingAction, BookingState, ProposalState
 TERMS = TariffBody(
@@ -27,27 +27,6 @@ TERMS = TariffBody(
     cancellation=CancellationTerms(free_until_s=24 * 3600, fee_bp=3000),
 )
 DEARER = Prices(time=TimePrice(per=TimeUnit.HOUR, unit_fen=50_000, step_s=1800), setup_fen=5_000)
-
-
-def propose(
-    office: Office, actor: Any, booking_id: str, slot: Interval, reason: str = "delayed", sha256: str = ""
-) -> BookingProposal:
-    version = office.booking(booking_id).row_version
-    with office.work(actor) as work:
-        return proposals.propose_slot(work, booking_id, slot, reason, version, sha256)
-
-
-def answer(
-    office: Office, actor: Any, proposal: BookingProposal, accept: bool = True, sha256: str = "", version: int = 1
-) -> BookingProposal:
-    with office.work(actor) as work:
-        return proposals.answer(work, proposal.proposal_id, accept, version, "", sha256)
-
-
-def refused(office: Office, call: Any, *given: Any, **named: Any) -> str:
-    with pytest.raises(Refused) as told:
-        call(office, *given, **named)
-    return told.value.code
 
 
 def publish(office: Office, body: TariffBody, version: int = 2) -> None:
@@ -66,11 +45,6 @@ def publish(office: Office, body: TariffBody, version: int = 2) -> None:
                 published_at=office.now,
             )
         )
-
-
-def the_proposal(office: Office) -> BookingProposal:
-    (found,) = [row for row in office.all_of(BookingProposal) if row.state == P.OPEN]
-    return found
 
 
 def test_the_managers_proposal_moves_the_booking_once_the_firm_agrees(office: Office) -> None:
@@ -233,11 +207,6 @@ def test_the_firm_declines_what_was_booked_for_it_and_owes_nothing(sqlite_office
 
 
 # An outage
-
-
-def outage(office: Office, window: Interval) -> OutageOutcome:
-    with office.work(MANAGER) as work:
-        return declare_outage(work, office.instrument, window, "pump broken", move=True)
 
 
 def test_an_outage_offers_the_next_free_slot_and_holds_it(office: Office) -> None:

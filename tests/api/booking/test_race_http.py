@@ -12,7 +12,7 @@ from tests.support.builders_booking import Office, open_office
 from wire.clock import ManualClock, SystemClock
 
 HOUR = timedelta(hours=1)
-SLOWEST_LOSER_S = 5.0
+SLOWEST_LOSER_S = 15.0
 """A second is the goal and is measured where nothing else runs (docs/benchmarks.md); this catches a storm."""
 
 

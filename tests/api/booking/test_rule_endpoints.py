@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from api.booking import reservations
 from store.tables.accounts import Role
 from store.tables.booking_rules import WrongCode
 from tests.support.api_client import ApiClient
-from tests.support.builders_booking import HOUR, Office, open_office
+from tests.support.builders_booking import HOUR, MANAGER, Office, open_office
 
 SLOT = {"slot_from": "2026-03-02T10:00:00+08:00", "slot_to": "2026-03-02T11:00:00+08:00"}
 LATER = {"slot_from": "2026-03-02T15:00:00+08:00", "slot_to": "2026-03-02T16:00:00+08:00"}
@@ -75,6 +76,54 @@ def test_a_proposal_goes_its_way_over_http(firm: ApiClient, manager: ApiClient) 
     whole = firm.get(path).json()
     assert whole["slot_from"] == LATER["slot_from"]
     assert [each["state"] for each in whole["proposals"]] == ["accepted"]
+
+
+def test_proposals_of_a_booking_come_in_pages(firm: ApiClient, manager: ApiClient) -> None:
+    path, made = f"/bookings/{booked(firm)['booking_id']}", []
+    for _ in range(3):
+        version = firm.get(path).json()["row_version"]
+        made.append(manager.edit("POST", f"{path}/proposals", version, LATER | {"reason": "delayed"}).json())
+        manager.edit("POST", f"/proposals/{made[-1]['proposal_id']}/withdraw", 1, {})
+    first = firm.get(f"{path}/proposals?limit=2").json()
+    rest = firm.get(f"{path}/proposals", params={"limit": 2, "cursor": first["next_cursor"]}).json()
+    found = [each["proposal_id"] for each in first["items"] + rest["items"]]
+    assert (found, rest["next_cursor"]) == ([each["proposal_id"] for each in made], None)
+
+
+def test_a_booking_names_the_quote_it_agrees_to(firm: ApiClient, office: Office) -> None:
+    asked = {"instrument_id": ONE} | SLOT
+    shown = firm.post("/quotes", asked).json()["sha256"]
+    other = firm.post("/quotes", asked | LATER | {"slot_to": "2026-03-02T17:00:00+08:00"}).json()["sha256"]
+    refused = firm.post("/bookings", asked | {"quote_sha256": other})
+    assert (refused.status_code, refused.json()["code"]) == (409, "price_differs")
+    assert refused.json()["facts"] == {"total_fen": 45_000, "quote_sha256": shown}
+    assert office.active_rows() == []
+    assert booked(firm, quote_sha256=shown)["quote_sha256"] == shown
+
+
+@pytest.mark.parametrize("end", ["2199-12-31T00:00:00+08:00", "9999-12-31T23:59:59Z"])
+def test_what_never_ends_is_refused_and_an_outage_takes_it(firm: ApiClient, manager: ApiClient, end: str) -> None:
+    asked = {"instrument_id": ONE} | SLOT
+    for path in ("/quotes", "/bookings"):
+        assert firm.post(path, asked | {"slot_to": end}).status_code == 422
+    hit = booked(firm)["booking_id"]
+    answer = manager.post(f"/instruments/{ONE}/outages", {"from_at": SLOT["slot_from"], "to_at": end, "note": "pump"})
+    if end < "2200":
+        assert (answer.status_code, answer.json()["cancelled"]) == (201, [hit])
+    else:
+        assert answer.status_code == 422
+
+
+def test_an_admin_takes_an_instrument_out_of_service_and_ends_that(sqlite_client: ApiClient, office: Office) -> None:
+    admin = sqlite_client.signed_in(Role.ADMIN, org_id="org-h01")
+    window = {"from_at": SLOT["slot_from"], "to_at": SLOT["slot_to"], "note": "flood"}
+    made = admin.post(f"/instruments/{ONE}/outages", window)
+    assert made.status_code == 201, made.text
+    end = f"/instruments/{ONE}/closures/{made.json()['row_id']}/end"
+    assert admin.post(end, {"reason": "dry"}).json()["active"] is False
+    with office.work(MANAGER) as work:
+        kept = reservations.reserve(work, ONE, office.slot(5, 1), "own work").row_id
+    assert admin.post(f"/instruments/{ONE}/closures/{kept}/end", {"reason": "dry"}).status_code == 403
 
 
 def test_a_wrong_code_is_counted_though_it_is_refused(firm: ApiClient, manager: ApiClient, office: Office) -> None:

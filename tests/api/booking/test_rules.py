@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.booking import approval, qualification, strikes
+from api.booking import approval, qualification, reservations, strikes
 from api.booking.approval import ApprovalRule, decide
 from api.booking.rules import BookingRequest, OrderedItem
 from api.booking.service import create_booking, quote
@@ -102,8 +102,27 @@ def test_a_holiday_of_the_county_closes_and_the_hosts_own_word_opens(sqlite_offi
     declare(None, None)
     refused = refusal(sqlite_office, FIRM_A, slot=sqlite_office.slot(25, 1))
     assert (refused.code, refused.facts["special_days"]) == ("instrument_closed", {day: None})
+    sqlite_office.change_instrument(horizon_days=60)
+    for start_h, code in ((24 * 70, "slot_too_far_ahead"), (-24 * 60, "slot_in_the_past")):
+        refused = refusal(sqlite_office, FIRM_A, slot=sqlite_office.slot(start_h, 8))
+        assert refused.code == code
+        assert [free["from"][:10] for free in refused.facts["alternatives"]] == [
+            "2026-03-02",
+            "2026-03-04",
+            "2026-03-05",
+        ]
     declare("h01", 1)
     assert sqlite_office.book(FIRM_A, sqlite_office.slot(25, 1))
+
+
+def test_what_is_proposed_after_the_lead_time_is_free(sqlite_office: Office) -> None:
+    sqlite_office.change_instrument(lead_minutes=10 * 24 * 60)
+    for first, days in ((9, 7), (16, 2)):
+        with sqlite_office.work(MANAGER) as work:
+            reservations.reserve(work, sqlite_office.instrument, sqlite_office.slot(24 * first, 24 * days), "own work")
+    refused = refusal(sqlite_office, FIRM_A)
+    assert refused.code == "slot_too_soon"
+    assert refused.facts["alternatives"][0]["from"] == "2026-03-20T09:00:00+08:00"
 
 
 def test_an_instrument_says_which_mode_it_is_open_for(sqlite_office: Office) -> None:
