@@ -19,6 +19,7 @@ from store.types import UtcDateTime
 from wire.clock import from_ms, to_ms
 
 LIMIT_MAX = 200
+_INT_MAX = 2**63 - 1
 RowT = TypeVar("RowT")
 
 
@@ -74,14 +75,16 @@ def write_cursor(values: Sequence[Any]) -> str:
 def read_cursor(cursor: str, check: Callable[[list[Any]], list[Any]]) -> list[Any]:
     """Return what `check` makes of the values in a cursor; it raises ValueError for those of another list.
 
-    Raises 422 `bad_cursor`.
+    Numbers and texts that no database keeps never get there. Raises 422 `bad_cursor`.
     """
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if not isinstance(values, list):
             raise ValueError("no cursor")
+        for value in values:
+            _require_storable(value)
         return check(values)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise invalid(
             "bad_cursor",
             "翻页游标无效;请从第一页重新读取。",
@@ -92,6 +95,15 @@ def read_cursor(cursor: str, check: Callable[[list[Any]], list[Any]]) -> list[An
 
 def _read(cursor: str, keys: Sequence[InstrumentedAttribute[Any]]) -> list[Any]:
     return read_cursor(cursor, lambda values: [_typed(v, key) for v, key in zip(values, keys, strict=True)])
+
+
+def _require_storable(value: Any) -> None:
+    if isinstance(value, str):
+        value.encode()  # half a character (a lone surrogate) is a UnicodeEncodeError, which is a ValueError
+        if "\0" in value:
+            raise ValueError("holds a NUL character")
+    elif isinstance(value, int) and abs(value) > _INT_MAX:
+        raise ValueError("past the largest number")
 
 
 def _typed(value: Any, key: InstrumentedAttribute[Any]) -> Any:

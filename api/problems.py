@@ -100,8 +100,9 @@ def meaning_of(error: StoreError) -> Refused | None:
         return Refused(
             409,
             "still_referenced",
-            "有其他记录与之关联,或所引用的记录不存在。",
-            "Something else is built on it, or it names something that does not exist.",
+            "有其他记录与之关联,或所引用的记录不存在;请刷新后核对。",
+            "Something else is built on it, or it names something that does not exist; read it again and check"
+            " the numbers.",
         )
     if isinstance(error, AppendOnly):
         return Refused(
@@ -169,12 +170,19 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 _HTTP = {
     404: ("no_such_address", "没有这个地址;请核对路径。", "There is nothing at this address; check the path."),
-    405: ("method_not_allowed", "该地址不支持此方法。", "This address does not take that method."),
+    405: (
+        "method_not_allowed",
+        "该地址不支持此方法;请改用响应头 Allow 中的方法。",
+        "This address does not take that method; use one of its Allow header.",
+    ),
     413: ("body_too_large", "请求内容过大;请拆分后提交。", "The request is too large; split it up."),
 }
 
 
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code, zh, en = _HTTP.get(error.status_code, ("bad_request", "请求无法处理。", f"Refused: {error.detail}"))
+    code, zh, en = _HTTP.get(
+        error.status_code,
+        ("bad_request", "请求无法处理;请核对后重试。", f"Refused ({error.detail}); check the request and try again."),
+    )
     return render(request, Refused(error.status_code, code, zh, en), error.headers)

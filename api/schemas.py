@@ -1,10 +1,12 @@
 """Shared shapes of what the API takes and gives: instants, money, pages and problems.
 
-Instants go out as RFC 3339 with the offset of Asia/Shanghai and come in with any offset; a naive one is refused.
+Instants go out as RFC 3339 with the offset of Asia/Shanghai and come in with any offset; a naive one is refused, and
+one outside of 1950 to 2200: a slot or a paper that never ends would be counted day by day to the end of the calendar.
 Money is an integer `…_fen`; an `Answer` shows each one as text too (`total_fen: 90000` -> `total_yuan: "900.00"`).
 """
 
-from datetime import datetime
+from datetime import UTC, date, datetime
+from functools import cache
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
@@ -16,7 +18,9 @@ from pydantic import (
     GetJsonSchemaHandler,
     PlainSerializer,
     SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     model_serializer,
     model_validator,
 )
@@ -28,6 +32,8 @@ from store.periods import SHANGHAI
 from wire.clock import from_ms, to_ms
 
 FEN_MAX = 10**13
+YEAR_MIN, YEAR_MAX = 1950, 2200
+_EARLIEST, _LATEST = datetime(YEAR_MIN, 1, 1, tzinfo=UTC), datetime(YEAR_MAX, 1, 1, tzinfo=UTC)
 
 
 def rfc3339(moment: datetime) -> str:
@@ -40,15 +46,34 @@ def _whole_milliseconds(moment: datetime) -> datetime:
     return from_ms(to_ms(moment))
 
 
+def _within_the_era(given: Any, read: ValidatorFunctionWrapHandler) -> datetime:
+    moment: datetime = read(given)
+    # What is a datetime already comes out of the database and is shown as it stands; requests bring text.
+    if not isinstance(given, datetime) and not _EARLIEST <= moment < _LATEST:
+        raise ValueError(f"an instant lies in {YEAR_MIN} to {YEAR_MAX - 1}; give one of those years")
+    return moment
+
+
+def _day_within_the_era(given: Any, read: ValidatorFunctionWrapHandler) -> date:
+    day: date = read(given)
+    if not isinstance(given, date) and not YEAR_MIN <= day.year < YEAR_MAX:
+        raise ValueError(f"a day lies in {YEAR_MIN} to {YEAR_MAX - 1}; give one of those years")
+    return day
+
+
 Instant = Annotated[
     AwareDatetime,
+    WrapValidator(_within_the_era),
     AfterValidator(_whole_milliseconds),
     PlainSerializer(rfc3339, return_type=str, when_used="json"),
     WithJsonSchema(
         {"type": "string", "format": "date-time", "description": "RFC 3339 with offset"}, mode="serialization"
     ),
 ]
-"""An instant: aware, whole milliseconds, UTC inside the program."""
+"""An instant: aware, whole milliseconds, UTC inside the program; from a request, of the years 1950 to 2199."""
+
+Day = Annotated[date, WrapValidator(_day_within_the_era)]
+"""A day of the calendar in Asia/Shanghai; from a request, of the years 1950 to 2199."""
 
 Fen = Annotated[int, Field(ge=-FEN_MAX, le=FEN_MAX)]
 """Money in fen (1/100 yuan)."""
@@ -80,11 +105,14 @@ class Answer(BaseModel):
     @model_serializer(mode="wrap")
     def _with_yuan(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = inner(self)
+        money = _money_of(type(self))
+        if not money:
+            return values
         shown: dict[str, Any] = {}
         for name, value in values.items():
             shown[name] = value
-            if name.endswith("_fen"):
-                shown[_yuan_name(name)] = None if value is None else yuan(value)
+            if name in money:
+                shown[money[name]] = None if value is None else yuan(value)
         return shown
 
     @classmethod
@@ -105,6 +133,11 @@ def _holds_nul(given: Any) -> bool:
     if isinstance(given, dict):
         return any(_holds_nul(name) or _holds_nul(value) for name, value in given.items())
     return isinstance(given, list) and any(_holds_nul(each) for each in given)
+
+
+@cache
+def _money_of(model: type[BaseModel]) -> dict[str, str]:
+    return {name: _yuan_name(name) for name in model.model_fields if name.endswith("_fen")}
 
 
 def _yuan_name(name: str) -> str:

@@ -4,15 +4,18 @@ Built once by a composition root (`load_settings`) and passed down; nothing read
 production there is no default database and no guessable password: a missing secret is refused at the start.
 """
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+CLAIM_DAYS = 14
 IDEMPOTENCY_DAYS = 7
+EXPIRE_DAYS = 90
 MailSecurity = Literal["starttls", "tls", "none"]
 _GUESSABLE = frozenset({"", "postgres", "openlab", "password", "changeme", "change-me", "secret", "admin", "root"})
 
@@ -35,6 +38,7 @@ class Settings(BaseSettings):
     clock_file: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    trusted_proxies: str = Field("127.0.0.1", description="whose word on the client's address counts; see serve")
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=0, le=65535, description="where the worker shows its metrics, if at all")
     cookie_secure: bool = False
@@ -50,9 +54,13 @@ class Settings(BaseSettings):
     """Registrations of firms, an address."""
     reset_hours: int = Field(24, ge=1, le=24 * 14, description="how long a password reset is good for")
     invitation_days: int = Field(7, ge=1, le=90, description="how long an invitation is good for")
+    claim_days: int = Field(
+        CLAIM_DAYS, ge=1, le=90, description="how long a firm may answer about use without a booking"
+    )
     idempotency_days: int = Field(
         IDEMPOTENCY_DAYS, ge=1, le=366, description="how long a repeated request gets its first answer"
     )
+    expire_days: int = Field(EXPIRE_DAYS, ge=7, le=3660, description="how old raw samples and settled ticks become")
     body_bytes_max: int = Field(1024 * 1024, ge=1024)
     smtp_host: str = Field("", description="the mail server; without one, e-mails are files in the data folder")
     smtp_port: int = Field(587, ge=1, le=65535)
@@ -62,6 +70,18 @@ class Settings(BaseSettings):
     smtp_password_file: Path | None = None
     smtp_ca_file: Path | None = Field(None, description="who vouches for the mail server, where the system does not")
     mail_from: str = Field("OpenLab <openlab@localhost>", max_length=320, pattern=r"^[^\r\n]*[^\s@<>]+@[^\s@<>]+>?$")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, given: str) -> str:
+        for each in filter(None, (part.strip() for part in given.split(","))):
+            try:
+                ip_network(each, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"{each!r} is neither an address nor a network; write them like 10.0.0.7,172.18.0.0/16"
+                ) from None
+        return given
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

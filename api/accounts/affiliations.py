@@ -60,18 +60,27 @@ def propose(work: Work, said: Said) -> AffiliationClaim:
     work.require(RECORDERS, "登记关联关系", "record affiliations")
     if said.host_org == said.other_org:
         raise invalid(
-            "same_organisation", "关联关系须在两个单位之间。", "It takes two organisations.", field="other_org"
+            "same_organisation",
+            "关联关系须在两个单位之间;请核对 host_org 和 other_org。",
+            "It takes two organisations; name another one as other_org.",
+            field="other_org",
         )
     for org_id in (said.host_org, said.other_org):
         if work.session.get(Org, org_id) is None:
             raise not_found("单位", "organisation", org_id)
     if not _is_host(work.session, said.host_org):
-        raise invalid("not_a_host", "该单位不是依托单位。", "That organisation opens no labs.", field="host_org")
+        raise invalid(
+            "not_a_host",
+            "该单位不是依托单位;请核对,或将两个单位对调。",
+            "That organisation opens no labs; check it, or give the two the other way round.",
+            field="host_org",
+        )
     if said.until_at is not None and (said.until_at <= said.from_at or said.state is not Affiliation.AFFILIATED):
         raise invalid(
             "ends_before_it_starts",
-            "截止时间须晚于开始时间,且仅用于关联关系。",
-            "An affiliation ends after it starts; independence has no end of its own.",
+            "截止时间须晚于开始时间,且仅用于关联关系;请更正 until_at 或留空。",
+            "An affiliation ends after it starts; independence has no end of its own; correct until_at or"
+            " leave it out.",
             field="until_at",
         )
     _require_room(work.session, said.host_org, said.other_org, said.from_at, said.until_at)
@@ -103,9 +112,16 @@ def decide(work: Work, claim_id: str, approved: bool, note: str) -> AffiliationD
     if claim is None:
         raise not_found("关联关系申报", "affiliation claim", claim_id)
     if work.session.get(AffiliationDecision, claim_id) is not None:
-        raise conflict("claim_decided", "该申报已处理。", "This claim has been decided.")
+        raise conflict(
+            "claim_decided",
+            "该申报已处理;请查看处理结果,如仍需登记请重新申报。",
+            "This claim has been decided; read the decision, and make a new claim if one is still wanted.",
+        )
     if claim.proposed_by == work.actor.person_id:
-        raise forbidden("申报人与审核人须为不同人员。", "The second person is somebody else than the proposer.")
+        raise forbidden(
+            "申报人与审核人须为不同人员;请由另一位经办人审核。",
+            "The second person is somebody else than the proposer; ask a colleague to decide.",
+        )
     decision = AffiliationDecision(
         claim_id=claim_id,
         approved=approved,
@@ -141,12 +157,19 @@ def claims(
     return [(row, decided.get(row.claim_id)) for row in rows], next_cursor
 
 
-def history(session: Session, host_org: str) -> list[Fact]:
-    """Return every fact about a host, by the other organisation and then in time; each ends where the next begins."""
+def history(session: Session, host_org: str, page: PageAsked) -> tuple[list[Fact], str | None]:
+    """Return a page of the facts about a host, by the other organisation and then in time; each ends where the next
+    begins, also where that one is on the next page."""
     wanted = select(AffiliationEvent).where(AffiliationEvent.host_org == host_org)
-    rows = session.scalars(wanted.order_by(AffiliationEvent.other_org, AffiliationEvent.effective_at)).all()
-    following = [*rows[1:], None][: len(rows)]
-    return [
+    keys = (AffiliationEvent.other_org, AffiliationEvent.effective_at)
+    rows, next_cursor = paginate(session, wanted, keys, page)
+    following: list[AffiliationEvent | None] = [*rows[1:], None][: len(rows)]
+    if next_cursor is not None:
+        last = rows[-1]
+        of_pair = (AffiliationEvent.other_org == last.other_org, AffiliationEvent.effective_at > last.effective_at)
+        later = wanted.where(*of_pair).order_by(AffiliationEvent.effective_at)
+        following[-1] = session.scalars(later.limit(1)).one_or_none()
+    facts = [
         Fact(
             row.host_org,
             row.other_org,
@@ -159,6 +182,7 @@ def history(session: Session, host_org: str) -> list[Fact]:
         )
         for row, after in zip(rows, following, strict=True)
     ]
+    return facts, next_cursor
 
 
 def _write(work: Work, claim: AffiliationClaim, host_org: str, other_org: str) -> None:

@@ -72,22 +72,32 @@ def me(work: Annotated[Work, reads()]) -> schemas.Me:
 
 
 @router.post("/me/password", status_code=204, summary="Change one's own password")
-def change_password(asked: schemas.PasswordChange, parts: AppParts, work: Annotated[Work, own_affairs()]) -> Response:
-    """Ends all sessions and tokens of the caller, this one included: sign in again with the new password."""
-    tokens.change_password(work, asked.old.get_secret_value(), asked.new.get_secret_value(), parts.real_now())
+def change_password(
+    asked: schemas.PasswordChange, request: Request, parts: AppParts, work: Annotated[Work, own_affairs(apart=True)]
+) -> Response:
+    """Ends all sessions and tokens of the caller, this one included: sign in again with the new password. A wrong old
+    one counts like a failed sign-in."""
+    old, new = asked.old.get_secret_value(), asked.new.get_secret_value()
+    tokens.change_password(parts, work.actor, old, new, address_of(request))
     return Response(status_code=204)
 
 
 @router.put("/me/email", status_code=204, summary="Say where one's own letters go")
-def change_email(asked: schemas.EmailEdit, work: Annotated[Work, own_affairs()]) -> Response:
-    """Takes the password: a password reset goes to this address. Raises 401 `wrong_login` for a wrong one."""
-    service.set_email(work, asked.password.get_secret_value(), asked.email)
+def change_email(
+    asked: schemas.EmailEdit, request: Request, parts: AppParts, work: Annotated[Work, own_affairs(apart=True)]
+) -> Response:
+    """Takes the password: a password reset goes to this address. A wrong one (401 `wrong_login`) counts like a failed
+    sign-in. Resets that were on their way to the old address are worth nothing."""
+    tokens.set_email(parts, work.actor, asked.password.get_secret_value(), asked.email, address_of(request))
     return Response(status_code=204)
 
 
 @router.post("/tokens", status_code=201, summary="Make a token for a program", response_model=schemas.TokenCreated)
-def create_token(asked: schemas.TokenAsked, parts: AppParts, once: Once, work: Annotated[Work, writes()]) -> Response:
-    """The secret is shown in this answer only. It acts as the caller, within its scopes, until it expires."""
+def create_token(
+    asked: schemas.TokenAsked, request: Request, parts: AppParts, once: Once, work: Annotated[Work, writes()]
+) -> Response:
+    """The secret is shown in this answer only. It acts as the caller, within its scopes, until it expires. Made with a
+    token it ends with that token."""
 
     def produce() -> schemas.TokenCreated:
         token, secret = tokens.create_token(
@@ -97,6 +107,7 @@ def create_token(asked: schemas.TokenAsked, parts: AppParts, once: Once, work: A
             days=asked.days,
             days_max=parts.settings.token_days_max,
             real_now=parts.real_now(),
+            made_with=request.state.token_id,
         )
         return schemas.TokenCreated(**dict(token_shown(token)), token=secret)
 
@@ -124,7 +135,8 @@ def revoke_token(token_id: str, parts: AppParts, work: Annotated[Work, own_affai
     responses=problems(404),
 )
 def create_person(asked: schemas.PersonAsked, once: Once, work: Annotated[Work, writes(*COUNTY)]) -> Response:
-    """Officers grant the roles sme and lab_manager; the county's own roles take an admin."""
+    """Officers grant the role sme here; a lab manager is invited by e-mail, because whoever is shown the first password
+    could sign beside themselves. The county's own roles take an admin."""
 
     first_password = secrets.token_urlsafe(12)
 
@@ -192,7 +204,8 @@ def take_role(
     work: Annotated[Work, writes(*MEMBERS)],
     host_id: Annotated[str, Query(description="Of a lab manager's role, the host")] = "",
 ) -> schemas.PersonAnswer:
-    """At once, also for who is signed in. Whoever may give a role may take it; nobody takes one of their own."""
+    """At once, also for who is signed in. Whoever may give a role may take it, in a firm its contact only; nobody takes
+    one of their own."""
     return people_shown(work, [service.take_role(work, person_id, role, host_id)])[0]
 
 

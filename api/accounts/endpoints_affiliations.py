@@ -83,12 +83,6 @@ class FactAnswer(Answer):
     recorded_at: Instant
 
 
-class FactsAnswer(Answer):
-    """All facts about one host's organisation."""
-
-    items: list[FactAnswer]
-
-
 @router.post(
     "/affiliations",
     status_code=201,
@@ -130,9 +124,15 @@ def decide(claim_id: str, asked: DecisionAsked, once: Once, work: Recorder) -> R
 
 
 @router.get("/orgs/{org_id}/affiliations", summary="Who a host was affiliated with, from when to when")
-def list_facts(org_id: str, work: Annotated[Work, reads(Role.LAB_MANAGER, *COUNTY)]) -> FactsAnswer:
+def list_facts(
+    org_id: str, page: WantedPage, work: Annotated[Work, reads(Role.LAB_MANAGER, *COUNTY)]
+) -> Page[FactAnswer]:
     """By the other organisation, then in time. A lab manager sees those of their own host."""
     if not work.actor.has(Role.AUDITOR, *COUNTY) and org_id != work.actor.org_id:
-        raise forbidden("只能查看本单位的关联关系。", "You may see those of your own organisation only.", org_id=org_id)
-    facts = affiliations.history(work.session, org_id)
-    return FactsAnswer(items=[FactAnswer.model_validate(fact) for fact in facts])
+        raise forbidden(
+            "只能查看本单位的关联关系;其他单位的请联系县科技局。",
+            "You may see those of your own organisation only; ask the county office about others.",
+            org_id=org_id,
+        )
+    facts, next_cursor = affiliations.history(work.session, org_id, page)
+    return Page(items=[FactAnswer.model_validate(fact) for fact in facts], next_cursor=next_cursor)

@@ -147,7 +147,8 @@ def invite(
     work: Annotated[Work, writes(*INVITERS)],
 ) -> Response:
     """By e-mail (a new person) or login name (somebody of the organisation who is to get another role). The token is
-    in this answer only, and in the letter. Who may give which role is one table (docs/accounts.md)."""
+    in this answer only, and in the letter; for a lab manager whom an officer invites by e-mail in the letter only. Who
+    may give which role is one table (docs/accounts.md)."""
 
     def produce() -> schemas.InvitationCreated:
         offered = invitations.invite(

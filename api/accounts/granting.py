@@ -1,7 +1,7 @@
 """Who may give which role to whom: one table and the questions it answers. Pure.
 
-What somebody may give they may also take away, and who holds only such roles they may keep out. Read by the services of
-this folder; the system's own parts (seed, command line) are let through there.
+What somebody may give they may also take away (in a firm its contact only), and who holds only such roles they may keep
+out. Read by the services of this folder; the system's own parts (seed, command line) are let through there.
 """
 
 from collections.abc import Collection, Mapping
@@ -57,13 +57,18 @@ def who_may_grant(role: Role) -> list[Role]:
     return sorted(held for held, given in GRANTS.items() if role in given)
 
 
+def may_take(actor: Actor, role: Role, org_id: str, host_id: str, is_contact: bool) -> bool:
+    """Whether `actor` may take `role` back from a person of `org_id`: what they may give, but among the people of a
+    firm its contact (`is_contact`) only, or any member could strip all colleagues."""
+    return (_is_above(actor, org_id) or is_contact) and may_grant(actor, role, org_id, host_id)
+
+
 def may_keep_out(actor: Actor, org_id: str, held: Collection[tuple[Role, str]], *, is_contact: bool) -> bool:
     """Whether `actor` may deactivate a person of `org_id` who holds these (role, host) pairs, or let them in again.
 
     They may give every one of those roles. Among the people of a firm only its contact (`is_contact`) does.
     """
-    above = actor.has(Role.ADMIN, Role.COUNTY_OFFICER) or (actor.has(Role.LAB_MANAGER) and actor.org_id == org_id)
-    if not above and not (is_contact and actor.org_id == org_id):
+    if not _is_above(actor, org_id) and not (is_contact and actor.org_id == org_id):
         return False
     return all(may_grant(actor, role, org_id, host_id) for role, host_id in held)
 
@@ -75,3 +80,7 @@ def may_reset(actor: Actor, held: Collection[Role]) -> bool:
     who signs beside the officer as the second person.
     """
     return actor.has(Role.ADMIN) or (actor.has(Role.COUNTY_OFFICER) and set(held) <= {Role.SME})
+
+
+def _is_above(actor: Actor, org_id: str) -> bool:
+    return actor.has(Role.ADMIN, Role.COUNTY_OFFICER) or (actor.has(Role.LAB_MANAGER) and actor.org_id == org_id)

@@ -22,10 +22,11 @@ from wire.ids import new_ulid
 
 @dataclass(frozen=True)
 class Offered:
-    """An invitation that was just made. `secret` is the only copy of its token."""
+    """An invitation that was just made. `secret` is the only copy of its token; None where only a letter may"
+    " bring one."""
 
     invitation: Invitation
-    secret: str = field(repr=False)
+    secret: str | None = field(repr=False)
 
 
 def invite(
@@ -59,15 +60,15 @@ def invite(
     if OrgKind(org.kind) not in granting.FITS[role]:
         raise invalid(
             "role_does_not_fit",
-            f"角色 {role} 不适用于该类单位。",
-            f"The role {role} does not fit an organisation of the kind {org.kind}.",
+            f"角色 {role} 不适用于该类单位;请换一个角色。",
+            f"The role {role} does not fit an organisation of the kind {org.kind}; choose another.",
             field="role",
         )
     if host_id and work.session.get_one(Host, host_id).org_id != org_id:
         raise invalid(
             "host_of_another_org",
-            "该依托单位不属于此单位。",
-            "That host belongs to another organisation.",
+            "该依托单位不属于此单位;请核对 host_id。",
+            "That host belongs to another organisation; check host_id.",
             field="host_id",
         )
     invitation = Invitation(
@@ -107,7 +108,10 @@ def invite(
         language=language,
         facts={"org_zh": org.name_zh, "org_en": org.name_en, "role": role.value, "from": work.actor.name},
     )
-    return Offered(invitation, secret)
+    # An officer who held the token of a new lab manager could be the second person beside themselves.
+    by_letter_only = login is None and role is not Role.SME and work.actor.has(Role.COUNTY_OFFICER)
+    shown = not by_letter_only or work.actor.has(Role.ADMIN)
+    return Offered(invitation, secret if shown else None)
 
 
 def listed(session: Session, org_id: str, page: PageAsked) -> tuple[list[Invitation], str | None]:
@@ -126,7 +130,7 @@ def withdraw(work: Work, invitation_id: str, real_now: datetime) -> Invitation:
         raise conflict(
             "invitation_accepted",
             "该邀请已被接受;可停用该人员。",
-            "This invitation was accepted; deactivate the person instead.",
+            "This invitation was accepted; to keep the person out, change their account to inactive.",
         )
     if found.withdrawn_at is None:
         found.withdrawn_at = real_now
@@ -168,7 +172,14 @@ def accept_as_self(work: Work, secret: str, real_now: datetime) -> Person:
     offer = _spend(work, secret, real_now)
     person = work.session.get_one(Person, work.actor.person_id)
     if offer.login != person.login and (offer.email is None or offer.email != person.email):
-        raise forbidden("该邀请发给其他人。", "This invitation is for somebody else.")
+        raise forbidden(
+            "该邀请发给其他人;请用受邀账号登录,或请对方重新邀请您。",
+            "This invitation is for somebody else; sign in with the account that was invited, or ask for one"
+            " of your own.",
+        )
+    author = actor_of(work.session, work.session.get_one(Person, offer.invited_by), frozenset())
+    if service.knows_password(work, author, Role(offer.role), person.person_id):
+        raise one_time.not_valid()
     if person.org_id != offer.org_id:
         raise conflict(
             "member_elsewhere",

@@ -55,8 +55,9 @@ def submit(
     if firm.kind not in (OrgKind.SME, OrgKind.ACADEMIC):
         raise invalid(
             "kind_not_open",
-            "企业和科研院校可自行注册;依托单位和政府部门由县科技局登记。",
-            "Firms and academic institutions register themselves; hosts and offices are recorded by the county.",
+            "企业和科研院校可自行注册;依托单位和政府部门请联系县科技局登记。",
+            "Firms and academic institutions register themselves; for a host or an office, ask the county"
+            " office to record it; choose another kind here.",
             field="kind",
         )
     registration_id = new_ulid()
@@ -94,7 +95,8 @@ def submit_again(work: Work, firm: Firm) -> Registration:
         raise conflict(
             "registration_not_rejected",
             "只有被退回的注册申请才能重新提交(单位类别不变)。",
-            "Only a registration that was rejected can be submitted again, for the same kind of organisation.",
+            "Only a registration that was rejected can be submitted again, for the same kind of organisation;"
+            " read its state first.",
         )
     org.name_zh, org.name_en = firm.name_zh, firm.name_en
     org.row_version += 1
@@ -115,14 +117,18 @@ def decide(work: Work, registration_id: str, verdict: Verdict, reason: str, vers
     if found.state != RegistrationState.PENDING.value:
         raise conflict(
             "registration_decided",
-            "该注册申请已处理。",
-            "This registration has been decided.",
+            "该注册申请已处理;请刷新查看结果,需要变更时请更改单位状态。",
+            "This registration has been decided; read it again, and change the standing of the organisation if"
+            " it was wrong.",
             state=found.state,
         )
     if found.row_version != version:
         raise stale(found.row_version, version)
     if found.person_id == work.actor.person_id:
-        raise forbidden("不能审核自己的注册申请。", "Nobody decides on their own registration.")
+        raise forbidden(
+            "不能审核自己的注册申请;请由其他经办人审核。",
+            "Nobody decides on their own registration; ask another officer.",
+        )
     if verdict is Verdict.REJECT and not reason:
         raise invalid(
             "reason_missing", "退回注册申请须说明理由。", "Say why the registration is rejected.", field="reason"
@@ -189,7 +195,10 @@ def set_standing(work: Work, org_id: str, active: bool, reason: str, version: in
     if org is None:
         raise not_found("单位", "organisation", org_id)
     if org_id == work.actor.org_id:
-        raise forbidden("不能停用本单位。", "Nobody suspends their own organisation.")
+        raise forbidden(
+            "不能停用本单位;请由其他单位的管理员办理。",
+            "Nobody suspends their own organisation; ask an admin of another one.",
+        )
     if org.uscc.startswith(PLACEHOLDER):
         raise conflict(
             "org_pending",

@@ -4,12 +4,16 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.pagination import PageAsked, paginate
-from store.tables.accounts import AccessToken, Person, Role, RoleGrant
+from store.tables.accounts import AccessToken, Person, Registration, RegistrationState, Role, RoleGrant
+from store.tables.audit import AuditEvent
 from store.tables.registry import Org
+
+MADE_BY = "."
+"""Stands in a token's id between that of the token it was made with and its own."""
 
 
 def person_by_login(session: Session, login: str) -> Person | None:
@@ -24,10 +28,25 @@ def people_called(session: Session, login_or_email: str) -> list[Person]:
 
 
 def contact_of(session: Session, org_id: str) -> str | None:
-    """Return who speaks for an organisation: of its active people the one who has been there longest."""
-    wanted = select(Person.person_id).where(Person.org_id == org_id, Person.active)
-    found: str | None = session.scalar(wanted.order_by(Person.created_at, Person.person_id).limit(1))
+    """Return who speaks for an organisation: of its active people the one who has been there longest.
+
+    Whoever came from a registration of their own that was joined to it has been there since that decision."""
+    joined = and_(Registration.person_id == Person.person_id, Registration.state == RegistrationState.JOINED.value)
+    since = func.coalesce(Registration.decided_at, Person.created_at)
+    wanted = select(Person.person_id).outerjoin(Registration, joined).where(Person.org_id == org_id, Person.active)
+    came_later = Registration.registration_id.is_not(None)
+    found: str | None = session.scalar(wanted.order_by(since, came_later, Person.created_at, Person.person_id).limit(1))
     return found
+
+
+def was_shown_password(session: Session, giver_id: str, person_id: str) -> bool:
+    """Whether somebody made the account of a person, or a reset of its password, with their own hands."""
+    wanted = select(AuditEvent.seq).where(
+        AuditEvent.subject == f"person:{person_id}",
+        AuditEvent.actor == giver_id,
+        AuditEvent.action.in_(("person_created", "reset_issued")),
+    )
+    return session.scalar(wanted.limit(1)) is not None
 
 
 def has_admin(session: Session) -> bool:
@@ -90,10 +109,12 @@ def revoke_tokens(
     kind: str | None = None,
     but: str | None = None,
 ) -> int:
-    """Revoke a person's tokens and sessions (one of them, those of a kind, all but one); return how many were."""
+    """Revoke a person's tokens and sessions (one of them with those it made, those of a kind, all but one); return how
+    many were."""
     wanted = [AccessToken.person_id == person_id, AccessToken.revoked_at.is_(None)]
     if token_id is not None:
-        wanted.append(AccessToken.token_id == token_id)
+        made = AccessToken.token_id.startswith(token_id + MADE_BY, autoescape=True)
+        wanted.append(or_(AccessToken.token_id == token_id, made))
     if kind is not None:
         wanted.append(AccessToken.kind == kind)
     if but is not None:

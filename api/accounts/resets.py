@@ -48,8 +48,8 @@ def issue_by_hand(work: Work, person_id: str, real_now: datetime, good_for: time
     held = [role for role, _ in repository.roles_of(work.session, [person_id])[person_id]]
     if not work.actor.is_system and not granting.may_reset(work.actor, held):
         raise forbidden(
-            "县经办人只能为企业用户重置密码;其他人员由系统管理员办理。",
-            "An officer makes resets for people of firms only; for others it takes an admin.",
+            "县经办人只能为企业用户重置密码;其他人员请联系系统管理员办理。",
+            "An officer makes resets for people of firms only; ask an admin for others.",
         )
     by = work.actor.person_id
     purpose = TokenPurpose.PASSWORD_RESET

@@ -124,7 +124,8 @@ class InvitationAnswer(Answer):
 
 
 class InvitationCreated(InvitationAnswer):
-    """A new invitation. `token` is shown this once, to be handed over; a repeat of the request gives null."""
+    """A new invitation. `token` is shown this once, to be handed over; a repeat of the request gives null, and so does
+    an officer's invitation of a lab manager by e-mail: only the letter brings that one."""
 
     token: str | None
 

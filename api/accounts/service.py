@@ -7,8 +7,8 @@ import secrets
 
 from api.accounts import granting, repository
 from api.errors import Refused, conflict, forbidden, invalid, not_found, stale
-from api.security import hash_password, password_matches
-from api.work import Work
+from api.security import hash_password
+from api.work import Actor, Work
 from store.tables.accounts import Person, Role, RoleGrant
 from store.tables.registry import Host, Org
 from store.upsert import insert_if_absent
@@ -38,7 +38,10 @@ def create_person(
         raise not_found("单位", "organisation", org_id)
     if repository.person_by_login(work.session, login.lower()) is not None:
         raise conflict(
-            "login_taken", f"登录名 {login} 已被使用。", f"The login name {login} is taken.", login=login.lower()
+            "login_taken",
+            f"登录名 {login} 已被使用;请换一个。",
+            f"The login name {login} is taken; choose another.",
+            login=login.lower(),
         )
     person = Person(
         person_id=person_id or new_ulid().lower(),
@@ -67,18 +70,6 @@ def find_person(work: Work, person_id: str) -> Person:
     return person
 
 
-def set_email(work: Work, password: str, email: str | None) -> None:
-    """Say where the caller's letters go. Raises 401 for a wrong password: resets are sent to that address."""
-    person = repository.locked_person(work.session, work.actor.person_id)
-    if person is None or not password_matches(password, person.password_hash):
-        raise wrong_login()
-    person.email = email
-    person.row_version += 1
-    work.session.flush()
-    # The address itself is no business of the audit chain, which is kept for ever.
-    work.audit("email_changed", f"person:{person.person_id}", host_id=None)
-
-
 def login_from(work: Work, wish: str) -> str:
     """Return a login name that is free: the one wished for with four characters behind it. Always, so that nobody
     can find out by asking which names exist."""
@@ -91,12 +82,19 @@ def login_from(work: Work, wish: str) -> str:
 def grant_role(work: Work, person_id: str, role: Role, host_id: str = "") -> bool:
     """Give a person a role (a lab manager's is bound to a host); return whether it is new.
 
-    Raises 403 unless the caller may give it, 404, and 422 `role_needs_host` where role and host do not fit together.
+    Raises 403 unless the caller may give it (also `knows_password`, see there), 404, and 422 `role_needs_host` where
+    role and host do not fit together.
     """
     person = work.session.get(Person, person_id)
     require_may_grant(work, role, host_id, None if person is None else person.org_id)
     if person is None:
         raise not_found("人员", "person", person_id)
+    if knows_password(work, work.actor, role, person_id):
+        raise forbidden(
+            "您曾为该账号设置或重置密码,不能再授予其实验室管理员角色;请用邮箱邀请本人,或由系统管理员办理。",
+            "You made this account or a reset of its password, so you do not make it a lab manager; invite the"
+            " person by e-mail, or ask an admin.",
+        )
     return record_grant(work, person_id, role, host_id)
 
 
@@ -106,19 +104,28 @@ def require_may_grant(work: Work, role: Role, host_id: str, org_id: str | None) 
     if not actor.is_system and not granting.may_grant(actor, role, org_id or "", host_id):
         listed = ", ".join(granting.who_may_grant(role))
         raise forbidden(
-            f"您没有权限授予角色 {role};需要角色:{listed}(单位角色仅限本单位)。",
-            f"You may not grant the role {role} here; it takes {listed} (firms and hosts: in their own only).",
+            f"您没有权限授予角色 {role};需要角色:{listed}(单位角色仅限本单位);请联系其中一人办理。",
+            f"You may not grant the role {role} here; it takes {listed} (firms and hosts: in their own only);"
+            " ask one of them.",
             roles=listed,
         )
     if (role is Role.LAB_MANAGER) != (host_id != ""):
         raise invalid(
             "role_needs_host",
-            "实验室管理员须绑定一个单位,其他角色不绑定。",
-            "A lab manager is bound to a host; other roles are not.",
+            "实验室管理员须绑定一个单位,其他角色不绑定;请更正 host_id。",
+            "A lab manager is bound to a host, other roles are not; correct host_id.",
             field="host_id",
         )
     if host_id and work.session.get(Host, host_id) is None:
         raise not_found("依托单位", "host", host_id)
+
+
+def knows_password(work: Work, giver: Actor, role: Role, person_id: str) -> bool:
+    """Whether `giver` could sign in as the person whom they give a role beyond a firm's: they were shown its first
+    password or a reset. A lab manager signs beside an officer as the second person, and has to be one."""
+    if role is Role.SME or giver.is_system or giver.has(Role.ADMIN):
+        return False
+    return repository.was_shown_password(work.session, giver.person_id, person_id)
 
 
 def record_grant(work: Work, person_id: str, role: Role, host_id: str = "") -> bool:
@@ -141,13 +148,23 @@ def record_grant(work: Work, person_id: str, role: Role, host_id: str = "") -> b
 
 
 def take_role(work: Work, person_id: str, role: Role, host_id: str = "") -> Person:
-    """Take a role back, at once; harmless if it is not held. Raises 403 for oneself and as `grant_role`, 404."""
+    """Take a role back, at once; harmless if it is not held. Raises 403 for oneself, unless the caller may (see
+    granting.may_take), and as `grant_role`; 404."""
     person = repository.locked_person(work.session, person_id)
     if person is None:
         raise not_found("人员", "person", person_id)
     if person_id == work.actor.person_id:
-        raise forbidden("不能收回自己的角色。", "Nobody takes back a role of their own.")
+        raise forbidden(
+            "不能收回自己的角色;请由其他有权人员办理。",
+            "Nobody takes back a role of their own; ask somebody else who may.",
+        )
     require_may_grant(work, role, host_id, person.org_id)
+    is_contact = repository.contact_of(work.session, person.org_id) == work.actor.person_id
+    if not work.actor.is_system and not granting.may_take(work.actor, role, person.org_id, host_id, is_contact):
+        raise forbidden(
+            "企业内只有单位联系人可以收回同事的角色;请联系本单位联系人或县科技局。",
+            "Within a firm its contact takes roles back; ask the contact of the firm or the county office.",
+        )
     if repository.remove_role(work.session, person_id, role, host_id):
         before = {"role": role.value, "host_id": host_id}
         work.audit("role_taken", f"person:{person_id}", host_id=host_id or None, before=before)
@@ -163,7 +180,9 @@ def set_active(work: Work, person_id: str, active: bool, version: int) -> Person
     if person is None or not may_see(work, person.org_id):
         raise not_found("人员", "person", person_id)
     if person_id == work.actor.person_id:
-        raise forbidden("不能停用自己的账号。", "Nobody deactivates themselves.")
+        raise forbidden(
+            "不能停用自己的账号;请由其他有权人员办理。", "Nobody deactivates themselves; ask somebody else who may."
+        )
     held = repository.roles_of(work.session, [person_id])[person_id]
     is_contact = repository.contact_of(work.session, person.org_id) == work.actor.person_id
     if not work.actor.is_system and not granting.may_keep_out(work.actor, person.org_id, held, is_contact=is_contact):
@@ -190,7 +209,11 @@ def may_see(work: Work, org_id: str) -> bool:
 def require_may_list(work: Work, org_id: str) -> None:
     """Raise 403 unless the caller may see the people of this organisation."""
     if not may_see(work, org_id):
-        raise forbidden("只能查看本单位人员。", "You may see the people of your own organisation only.", org_id=org_id)
+        raise forbidden(
+            "只能查看本单位人员;查看其他单位请联系县科技局。",
+            "You may see the people of your own organisation only; ask the county office about others.",
+            org_id=org_id,
+        )
 
 
 def wrong_login() -> Refused:
@@ -198,6 +221,7 @@ def wrong_login() -> Refused:
     return Refused(
         401,
         "wrong_login",
-        "登录名或密码不正确,或账号已停用。",
-        "The login name or the password is wrong, or the account is deactivated.",
+        "登录名或密码不正确,或账号已停用;请核对后重试,忘记密码可申请重置(POST /password-resets)。",
+        "The login name or the password is wrong, or the account is deactivated; check both and try again, or ask for a"
+        " new password (POST /password-resets).",
     )

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from api.accounts import one_time, repository
+from api.accounts import letters, one_time, repository
 from api.accounts.service import wrong_login
 from api.deps import Parts
-from api.errors import invalid, not_found
+from api.errors import forbidden, invalid, not_found
 from api.security import hash_password, new_token, password_matches, token_hash
-from api.work import Work
+from api.work import Actor, Work
 from store.audit import COUNTY_CHAIN, append_audit_event
-from store.tables.accounts import AccessToken, Person, TokenPurpose
+from store.tables.accounts import AccessToken, LetterKind, Person, TokenPurpose
 from wire.ids import new_ulid
 
 
@@ -67,17 +67,25 @@ def sign_in_with_password(parts: Parts, login: str, password: str, address: str)
 
 
 def create_token(
-    work: Work, *, name: str, scopes: list[str], days: int, days_max: int, real_now: datetime
+    work: Work, *, name: str, scopes: list[str], days: int, days_max: int, real_now: datetime, made_with: str
 ) -> tuple[AccessToken, str]:
     """Make a token for a program that acts as the caller; return it with its secret, which is not kept.
 
-    Raises 422 for more days than allowed, or for a scope that the caller's own sign-in does not have.
+    `made_with` is the caller's own session or token. What a token makes ends with it, at the latest when it expires,
+    and makes none itself. Raises 403 `token_of_a_token`, 422 for more days than allowed, or for a scope that the
+    caller's own sign-in does not have.
     """
+    parent = work.session.get_one(AccessToken, made_with)
+    if parent.kind == "bearer" and repository.MADE_BY in parent.token_id:
+        raise forbidden(
+            "由令牌创建的令牌不能再创建令牌;请登录后创建,或使用最初的令牌。",
+            "A token that was made by a token makes none; sign in and make it, or use the first token.",
+        )
     if days > days_max:
         raise invalid(
             "token_too_long",
-            f"令牌有效期最长 {days_max} 天。",
-            f"A token lives at most {days_max} days.",
+            f"令牌有效期最长 {days_max} 天;请改短后重试。",
+            f"A token lives at most {days_max} days; ask for fewer.",
             field="days",
             days_max=days_max,
         )
@@ -85,20 +93,22 @@ def create_token(
     if missing:
         raise invalid(
             "scope_not_held",
-            f"当前登录没有权限:{', '.join(missing)}。",
-            f"Your own sign-in does not have: {', '.join(missing)}.",
+            f"当前登录没有权限:{', '.join(missing)};请去掉,或用密码登录后创建。",
+            f"Your own sign-in does not have: {', '.join(missing)}; leave it out, or sign in with your password first.",
             field="scopes",
         )
-    secret = new_token()
+    secret, token_id, expires_at = new_token(), new_ulid(), real_now + timedelta(days=days)
+    if parent.kind == "bearer":
+        token_id, expires_at = f"{parent.token_id}{repository.MADE_BY}{token_id}", min(expires_at, parent.expires_at)
     token = AccessToken(
-        token_id=new_ulid(),
+        token_id=token_id,
         token_sha256=token_hash(secret),
         kind="bearer",
         name=name,
         person_id=work.actor.person_id,
         scopes=" ".join(sorted(set(scopes))),
         created_at=real_now,
-        expires_at=real_now + timedelta(days=days),
+        expires_at=expires_at,
         revoked_at=None,
     )
     work.session.add(token)
@@ -109,7 +119,8 @@ def create_token(
 
 
 def revoke_token(work: Work, token_id: str, real_now: datetime, person_id: str | None = None) -> AccessToken:
-    """End one token or session of a person, the caller where nobody is named; harmless if it has ended.
+    """End one token or session of a person, the caller where nobody is named, with the tokens that it made; harmless
+    if it has ended.
 
     Raises 404 for a token of anybody else. Whose tokens the caller may end is the endpoint's rule.
     """
@@ -123,12 +134,55 @@ def revoke_token(work: Work, token_id: str, real_now: datetime, person_id: str |
     return token
 
 
-def change_password(work: Work, old: str, new: str, real_now: datetime) -> None:
-    """Give the caller a new password and end all their sessions and tokens. Raises 401 for a wrong old one."""
-    person = repository.locked_person(work.session, work.actor.person_id)
-    if person is None or not password_matches(old, person.password_hash):
+def change_password(parts: Parts, actor: Actor, old: str, new: str, address: str) -> None:
+    """Give somebody a new password and end all their sessions and tokens. Raises as `_prove`."""
+    stored, password_hash = _prove(parts, actor, old, address), hash_password(new)
+    with parts.database.write() as session:
+        work = Work(session, actor, parts.now())
+        person = _proven(work, parts, stored)
+        set_password(work, person, password_hash, parts.real_now())
+
+
+def set_email(parts: Parts, actor: Actor, password: str, email: str | None, address: str) -> None:
+    """Say where somebody's letters go. It takes the password, because resets are sent there: those that were on their
+    way to the old address are worth nothing. Raises as `_prove`."""
+    stored = _prove(parts, actor, password, address)
+    with parts.database.write() as session:
+        work = Work(session, actor, parts.now())
+        person = _proven(work, parts, stored)
+        if person.email == email:
+            return
+        person.email = email
+        person.row_version += 1
+        session.flush()
+        one_time.void(session, TokenPurpose.PASSWORD_RESET, person.person_id, parts.real_now())
+        letters.settle(work, LetterKind.PASSWORD_RESET, person.person_id)
+        # The address itself is no business of the audit chain, which is kept for ever.
+        work.audit("email_changed", f"person:{person.person_id}", host_id=None)
+
+
+def _prove(parts: Parts, actor: Actor, password: str, address: str) -> str:
+    """Return the stored hash that a password fits. Counted and audited like a sign-in, or whoever found an open browser
+    could try one password after the other here. Raises 401 `wrong_login`, 429 as `sign_in_with_password`."""
+    with parts.database.read() as session:
+        person = session.get_one(Person, actor.person_id)
+    parts.limiter.count_attempt(address, person.login)
+    # As for a sign-in, outside of any writing transaction.
+    if person.password_hash is None or not password_matches(password, person.password_hash):
+        with parts.database.write() as session:
+            subject = f"person:{person.person_id}"
+            _audit(session, parts, actor.person_id, "password_refused", subject, {"address": address})
         raise wrong_login()
-    set_password(work, person, hash_password(new), real_now)
+    return person.password_hash
+
+
+def _proven(work: Work, parts: Parts, stored: str) -> Person:
+    """Return the caller's row, held; their failures are forgiven. Raises 401 where the password changed meanwhile."""
+    person = repository.locked_person(work.session, work.actor.person_id)
+    if person is None or person.password_hash != stored:
+        raise wrong_login()
+    parts.limiter.forgive(work.session, person.login)
+    return person
 
 
 def set_password(work: Work, person: Person, password_hash: str, real_now: datetime) -> None:

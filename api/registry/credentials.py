@@ -62,8 +62,8 @@ def admit(work: Work, files: BrokerFiles, agent_id: str, host_id: str) -> bool:
     elif agent.host_id != host_id:
         raise conflict(
             "agent_other_host",
-            f"采集终端 {agent_id} 属于 {agent.host_id},不属于 {host_id}。",
-            f"The agent {agent_id} belongs to {agent.host_id}, not to {host_id}.",
+            f"采集终端 {agent_id} 属于 {agent.host_id},不属于 {host_id};请核对。",
+            f"The agent {agent_id} belongs to {agent.host_id}, not to {host_id}; check both.",
             host_id=agent.host_id,
         )
     elif agent.revoked_at is not None:
@@ -113,7 +113,10 @@ def _role(files: BrokerFiles, name: str) -> Role | None:
     role = files.roles().get(name)
     if role is Role.GATEWAY:
         raise conflict(
-            "login_taken", f"{name} 是网关的登录名。", f"{name} is the login of a gateway, not of an agent.", name=name
+            "login_taken",
+            f"{name} 是网关的登录名;请换用采集终端的编号。",
+            f"{name} is the login of a gateway; give that of an agent.",
+            name=name,
         )
     return role
 

@@ -1,4 +1,5 @@
-"""The registry as CSV files, one a table: hosts, labs, instruments, test_items. Pure: records to text and back.
+"""The registry as CSV files, one a table: hosts, labs, instruments, test_items,
+certificates, special_days. Pure: records to text and back.
 
 The columns are the fields of the records, under their names; positions stand in degrees and values in yuan, as people
 write them. UTF-8 with a byte order mark and CRLF, and cells that a spreadsheet would turn into something else are
@@ -9,19 +10,30 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from pydantic import ValidationError
 
 from api.exports.csv_file import BOM, protect, unprotect
-from api.registry.records import BadCell, HostRecord, InstrumentRecord, LabRecord, Record, TestItemRecord
+from api.registry.records import (
+    BadCell,
+    CertificateRecord,
+    FileRecord,
+    HostRecord,
+    InstrumentRecord,
+    LabRecord,
+    SpecialDayRecord,
+    TestItemRecord,
+)
 
-FILES: dict[str, type[Record]] = {
+FILES: dict[str, type[FileRecord]] = {
     "hosts": HostRecord,
     "labs": LabRecord,
     "instruments": InstrumentRecord,
     "test_items": TestItemRecord,
+    "certificates": CertificateRecord,
+    "special_days": SpecialDayRecord,
 }
 ROWS_MAX = 200_000
 
@@ -51,11 +63,11 @@ class ReadRow:
     """A row that was understood; `cells` as they stood."""
 
     line: int
-    record: Record
+    record: FileRecord
     cells: Mapping[str, str]
 
 
-def columns(kind: type[Record]) -> list[str]:
+def columns(kind: type[FileRecord]) -> list[str]:
     """Return the columns of a table, in order."""
     return [_SCALED[name][0] if name in _SCALED else name for name in kind.model_fields]
 
@@ -65,7 +77,7 @@ def column_of(field: str) -> str:
     return _SCALED[field][0] if field in _SCALED else field
 
 
-def write_table(kind: type[Record], records: Iterable[Record]) -> str:
+def write_table(kind: type[FileRecord], records: Iterable[FileRecord]) -> str:
     """Return a table as CSV."""
     out = io.StringIO()
     out.write(BOM)
@@ -123,7 +135,7 @@ def read_table(file: str, text: str) -> tuple[list[ReadRow], list[Finding]]:
     return rows, findings
 
 
-def _of_header(file: str, kind: type[Record], header: list[str]) -> list[Finding]:
+def _of_header(file: str, kind: type[FileRecord], header: list[str]) -> list[Finding]:
     wanted = columns(kind)
     needed = {column_of(name) for name, field in kind.model_fields.items() if field.is_required()}
     unknown = [each for each in header if each not in wanted]
@@ -161,7 +173,7 @@ def _of_header(file: str, kind: type[Record], header: list[str]) -> list[Finding
 
 
 def _row(
-    file: str, kind: type[Record], header: list[str], line: int, cells: list[str]
+    file: str, kind: type[FileRecord], header: list[str], line: int, cells: list[str]
 ) -> tuple[ReadRow | None, list[Finding]]:
     if len(cells) > len(header):
         extra = cells[len(header)]
@@ -209,6 +221,10 @@ def _advice(error: Any) -> tuple[str, str]:
     sentences = {
         "enum": ("只能填写:{expected}", "write one of {expected}"),
         "literal_error": ("只能填写:{expected}", "write one of {expected}"),
+        "timezone_aware": ("应写明时区,如 2026-01-01T00:00:00+08:00", "say the zone, as in 2026-01-01T00:00:00+08:00"),
+        "datetime_from_date_parsing": ("应写作 2026-01-01T00:00:00+08:00", "write it like 2026-01-01T00:00:00+08:00"),
+        "datetime_parsing": ("应写作 2026-01-01T00:00:00+08:00", "write it like 2026-01-01T00:00:00+08:00"),
+        "date_from_datetime_parsing": ("应写作 2026-01-01", "write it like 2026-01-01"),
         "int_parsing": ("应为整数,不带单位和千位分隔符", "write a whole number, without unit or separators"),
         "bool_parsing": ("应填写 true 或 false", "write true or false"),
         "greater_than_equal": ("不能小于 {ge}", "it is at least {ge}"),
@@ -227,7 +243,7 @@ def _scaled(cell: str, places: int) -> int | None:
         return None
     try:
         value = Decimal(cell).scaleb(places)
-    except InvalidOperation:
+    except ArithmeticError:  # no number, or one that is not meant: 1e999999
         raise BadCell("应为数字,不带单位和千位分隔符", "write a number, without unit or separators") from None
     if not value.is_finite() or value != int(value):
         raise BadCell(f"最多 {places} 位小数", f"at most {places} decimals")

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.deps import Once, public_reads, reads, writes
+from api.errors import forbidden
 from api.pagination import WantedPage
 from api.problems import problems
 from api.registry import repository, schemas, service, views
@@ -17,6 +18,7 @@ router = APIRouter(tags=["registry"])
 
 Everybody = Annotated[Work, public_reads()]
 Office = Annotated[Work, writes(*service.REGISTRARS)]
+COUNTY = (Role.COUNTY_OFFICER, Role.FINANCE, Role.ADMIN, Role.AUDITOR)
 
 
 @router.get("/hosts", summary="The organisations that open labs")
@@ -67,8 +69,14 @@ def list_meterings(
     page: WantedPage,
     work: Annotated[Work, reads(Role.LAB_MANAGER, Role.COUNTY_OFFICER, Role.FINANCE, Role.ADMIN)],
 ) -> Page[schemas.MeteringAnswer]:
-    """The latest first."""
+    """The latest first. A lab manager sees those of their own host: they name serials and who installed what."""
     instrument = service.find_instrument(work, instrument_id)
+    if not work.actor.has(*COUNTY) and not work.actor.manages(instrument.host_id):
+        raise forbidden(
+            "只能查看本单位仪器的计量关系;其他单位的请联系县科技局。",
+            "You see who meters the instruments of your own host; ask the county office about others.",
+            host_id=instrument.host_id,
+        )
     rows, next_cursor = repository.meterings(work.session, instrument.instrument_id, page)
     return Page(items=[schemas.MeteringAnswer.model_validate(row) for row in rows], next_cursor=next_cursor)
 

@@ -74,6 +74,6 @@ def county_usage(
 
 
 @router.get("/{instrument_id}", summary="Everything public about one instrument", responses=problems(404))
-def detail(instrument_id: str, work: Everybody) -> s.CatalogueDetail:
+def detail(instrument_id: str, work: Everybody, parts: AppParts) -> s.CatalogueDetail:
     """With its live state and how old that is, the next free slots, the dated fee schedules, this year's use."""
-    return search_views.detail(work, instrument_id)
+    return search_views.detail(work, instrument_id, parts.catalogue.speed)

@@ -264,8 +264,9 @@ def _replaced(work: Work, record: Record, key: str, version: int) -> Response:
     if key_of(record) != key:
         raise invalid(
             "key_differs",
-            f"地址中的编号与内容中的 {field} 不一致;编号不可更改。",
-            f"The address names another {field} than the record; it cannot be changed.",
+            f"地址中的编号与内容中的 {field} 不一致;编号不可更改,请改为一致。",
+            f"The address names another {field} than the record; it cannot be changed, so give the same in"
+            " both; check the address.",
             field=field,
         )
     return tagged(_answer(work, changes.replace(work, record, version)))

@@ -22,6 +22,8 @@ class Table(StrEnum):
     LABS = "labs"
     INSTRUMENTS = "instruments"
     TEST_ITEMS = "test_items"
+    CERTIFICATES = "certificates"
+    SPECIAL_DAYS = "special_days"
 
 
 @router.get(

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from store.periods import SHANGHAI
 from store.tables.registry import SpecialDay
+from store.types import AnyRow
 
 Span = tuple[datetime, datetime]
 Windows = tuple[tuple[int, int], ...]
@@ -72,7 +73,7 @@ def canonical(text: str) -> str:
     return "; ".join(parts)
 
 
-def merge_special(rows: Iterable[SpecialDay], host_id: str) -> dict[str, int | None]:
+def merge_special(rows: Iterable[SpecialDay | AnyRow], host_id: str) -> dict[str, int | None]:
     """Return the days that are special to a host: the county's, and over them the host's own."""
     listed = list(rows)
     county = {row.day: row.like_weekday for row in listed if row.host_id is None}

@@ -34,8 +34,8 @@ def record_certificate(
     if valid_to <= valid_from:
         raise invalid(
             "validity_reversed",
-            "证书的有效期止须晚于有效期起。",
-            "The certificate has to end after it begins.",
+            "证书的有效期止须晚于有效期起;请更正。",
+            "The certificate has to end after it begins; correct its dates.",
             field="valid_to",
         )
     certificate = Certificate(
@@ -112,7 +112,12 @@ def drop_special_day(work: Work, special_day_id: str, version: int) -> None:
     _require_calendar(work, row.host_id)
     check_version(row.row_version, version)
     if date.fromisoformat(row.day) < work.now.date():
-        raise conflict("day_is_past", "已过去的日期不能删除。", "A day that has passed stays as it was.", day=row.day)
+        raise conflict(
+            "day_is_past",
+            "已过去的日期不能删除;请选择今天或之后的日期。",
+            "A day that has passed stays as it was; choose one from today on.",
+            day=row.day,
+        )
     work.session.delete(row)
     work.session.flush()
     work.audit("special_day_dropped", f"special_day:{special_day_id}", host_id=row.host_id, before=_day_facts(row))

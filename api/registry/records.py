@@ -10,8 +10,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from api.registry.opening import BadHours, canonical
-from api.schemas import Name, Question
-from store.tables.registry import Approval, ReportType, RunStatus, ShareMode, UseDetection
+from api.schemas import Day, Instant, Name, Question
+from store.tables.registry import Approval, ReportType, RunStatus, ShareMode, TraceabilityKind, UseDetection
 from wire.ids import is_wire_id
 
 POWER_MAX_W = 100_000_000
@@ -185,4 +185,28 @@ class TestItemRecord(Question):
     retired: bool = False
 
 
+class CertificateRecord(Question):
+    """A certificate of verification or calibration, valid in [valid_from, valid_to), as a row of a file."""
+
+    instrument_id: str
+    kind: TraceabilityKind
+    number: Name
+    body: Short = ""
+    valid_from: Instant
+    valid_to: Instant
+
+
+class SpecialDayRecord(Question):
+    """A day that is closed, or open like a weekday (1 is Monday), as a row of a file. No host: the whole county."""
+
+    host_id: str = ""
+    day: Day
+    like_weekday: Annotated[int, Field(ge=1, le=7)] | None = None
+    name_zh: Name
+    name_en: Short = ""
+
+
 Record = HostRecord | LabRecord | InstrumentRecord | TestItemRecord
+PaperRecord = CertificateRecord | SpecialDayRecord
+FileRecord = Record | PaperRecord
+"""What a row of an import file may be."""

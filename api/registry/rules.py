@@ -14,15 +14,20 @@ from api.errors import Refused
 from api.registry.records import HostRecord, InstrumentRecord, LabRecord, Record, TestItemRecord
 from api.work import Actor
 from store.tables.accounts import Role
-from store.tables.registry import OrgKind, RunStatus
+from store.tables.registry import OrgKind, RunStatus, UseDetection
 
 REGISTRARS = (Role.COUNTY_OFFICER, Role.ADMIN)
 EDITORS = (Role.LAB_MANAGER, *REGISTRARS)
 
-# What money, reward and assessment hang on is the county's to say; the rest of its own host is the manager's.
+# What money, reward and assessment hang on is the county's to say; the rest of its own host is the manager's. A new
+# instrument begins with what proves and is worth least, until the county has looked; a category it must have.
 OFFICE_ONLY = {
     HostRecord: ("uscc", "name_zh", "name_en", "host_type", "cluster_zh", "cluster_en", "retired"),
     InstrumentRecord: ("use_detection", "run_threshold_w", "original_value_fen", "category_code"),
+}
+
+UNTIL_THE_COUNTY_LOOKED: dict[type[Record], dict[str, object]] = {
+    InstrumentRecord: {"use_detection": UseDetection.CHECKIN, "run_threshold_w": 0, "original_value_fen": 0}
 }
 
 
@@ -60,7 +65,7 @@ class Known(Protocol):
         """Return how many labs (of a host) or instruments (of a lab) are not retired."""
 
     def bookings_ahead(self, instrument_id: str) -> int:
-        """Return how many bookings of an instrument have not ended."""
+        """Return how many bookings and sample orders of an instrument have not ended."""
 
 
 KEYS: dict[type[Record], str] = {
@@ -115,7 +120,22 @@ def _reach(record: Record, before: Record | None, known: Known, actor: Actor) ->
             "A lab manager edits the own host's labs and instruments only; ask the county office.",
         )
         return
-    for field in OFFICE_ONLY.get(type(record), ()) if before is not None else ():
+    yield from _office_only(record, before)
+
+
+def _office_only(record: Record, before: Record | None) -> Iterator[Fault]:
+    if before is None:
+        for field, first in UNTIL_THE_COUNTY_LOOKED.get(type(record), {}).items():
+            if getattr(record, field) != first:
+                yield Fault(
+                    field,
+                    403,
+                    "office_only",
+                    f"“{field}”关系到收费、奖励或考核,由县级管理员填写;新登记时请填 {first},登记后联系县科技局。",
+                    f"{field} is for the county office to say; record {first} and ask the county office afterwards.",
+                )
+        return
+    for field in OFFICE_ONLY.get(type(record), ()):
         if getattr(before, field) != getattr(record, field):
             yield Fault(
                 field,
@@ -143,8 +163,8 @@ def _host(record: HostRecord, before: Record | None, known: Known) -> Iterator[F
             "uscc",
             409,
             "host_exists",
-            f"代码 {uscc} 的单位已登记为依托单位 {known.host_of_uscc(uscc)}。",
-            f"The organisation {uscc} is the host {known.host_of_uscc(uscc)} already.",
+            f"代码 {uscc} 的单位已登记为依托单位 {known.host_of_uscc(uscc)};请修改该记录。",
+            f"The organisation {uscc} is the host {known.host_of_uscc(uscc)} already; edit that record.",
         )
     elif known.kind_of_uscc(uscc) not in (None, OrgKind.HOST.value):
         yield Fault(
@@ -152,7 +172,8 @@ def _host(record: HostRecord, before: Record | None, known: Known) -> Iterator[F
             409,
             "not_a_host",
             f"代码 {uscc} 的单位已登记为 {known.kind_of_uscc(uscc)};请先由县级管理员更改其类别。",
-            f"The organisation {uscc} is recorded as {known.kind_of_uscc(uscc)}; the county office changes that first.",
+            f"The organisation {uscc} is recorded as {known.kind_of_uscc(uscc)}; ask the county office to"
+            " change that first.",
         )
     if record.retired and (left := known.open_parts_of(record)):
         yield _still_open("实验室", "labs", left)
@@ -176,8 +197,8 @@ def _instrument(record: InstrumentRecord, before: Record | None, known: Known) -
             "code",
             422,
             "code_differs",
-            f"仪器编号 {record.code} 的小写形式须与 {record.instrument_id} 一致。",
-            f"The code {record.code} in lower case has to be the id {record.instrument_id}.",
+            f"仪器编号 {record.code} 的小写形式须与 {record.instrument_id} 一致;请更正其中之一。",
+            f"The code {record.code} in lower case has to be the id {record.instrument_id}; correct one of the two.",
         )
     lab = known.found(LabRecord, record.lab_id)
     retired = record.run_status is RunStatus.RETIRED
@@ -192,8 +213,8 @@ def _instrument(record: InstrumentRecord, before: Record | None, known: Known) -
             "run_status",
             409,
             "still_booked",
-            f"该仪器还有 {ahead} 个未结束的预约;请先取消或改期,再停用。",
-            f"{ahead} bookings of it have not ended; cancel or move them first, then retire it.",
+            f"该仪器还有 {ahead} 个未结束的预约或送样委托;请先完成、取消或改期,再停用。",
+            f"{ahead} bookings or sample orders of it have not ended; finish, cancel or move them, then retire it.",
         )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from api.registry.records import HostRecord, InstrumentRecord, LabRecord, TestItemRecord
-from api.schemas import Answer, Instant, Name, Question
+from api.schemas import Answer, Day, Instant, Name, Question
 from store.tables.registry import (
     Approval,
     OrgKind,
@@ -177,12 +177,14 @@ class RecordAnswer(Answer):
 
 
 class ImportAsked(Question):
-    """CSV files of the registry as text, any of the four. A dry run reports and changes nothing."""
+    """CSV files of the registry as text, any of the six. A dry run reports and changes nothing."""
 
     hosts: str | None = None
     labs: str | None = None
     instruments: str | None = None
     test_items: str | None = None
+    certificates: str | None = None
+    special_days: str | None = None
     dry_run: bool = False
 
 
@@ -234,7 +236,7 @@ class SpecialDayAsked(Question):
     """A day that is not like its weekday: closed, or open as on another weekday."""
 
     host_id: str | None = Field(None, description="Of one host; null for the whole county")
-    day: date
+    day: Day
     like_weekday: Annotated[int, Field(ge=1, le=7)] | None = Field(None, description="1 is Monday; null: closed")
     name_zh: Name
     name_en: Annotated[str, Field(max_length=200)] = ""

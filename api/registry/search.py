@@ -88,9 +88,10 @@ class LiveTurns:
 
 
 class Catalogue:
-    """The entries in memory. One a process; any number of threads."""
+    """The entries in memory. One a process; any number of threads. `speed` is that of the clock it is asked by."""
 
     def __init__(self) -> None:
+        self.speed = 1.0
         self.lock = threading.Lock()
         self.index = SearchIndex()
         self.labels: dict[tuple[str, str], source.Label] = {}
@@ -206,7 +207,7 @@ class Catalogue:
         parts = self._turns.due(self.index.size, began)
         for part in parts:
             keys = self.index.ids[part * LiveTurns.PART : (part + 1) * LiveTurns.PART]
-            states = source.live(session, keys, now)
+            states = source.live(session, keys, now, self.speed)
             self.index.set_live({key: found.state for key, found in states.items()})
         if parts:
             self._turns.done(parts, began, monotonic())

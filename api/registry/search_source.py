@@ -18,6 +18,7 @@ from api.registry.opening import Span
 from api.registry.search_index import LIVE_UNKNOWN, PRICE_UNITS, Entry, Price, Schedule
 from api.registry.search_terms import Field
 from api.registry.search_text import fold
+from store.liveness import counts_as_online
 from store.tables.calendar import CalendarRow
 from store.tables.charging import Tariff, TariffVersion
 from store.tables.registry import (
@@ -116,20 +117,21 @@ def is_bookable(share_mode: str, run_status: str) -> bool:
     return share_mode == ShareMode.EXTERNAL.value and run_status == RunStatus.NORMAL.value
 
 
-def live(session: Session, instrument_ids: Sequence[str], now: datetime) -> dict[str, LiveState]:
-    """Return what instruments are doing, as far as their agents are online; otherwise unknown."""
+def live(session: Session, instrument_ids: Sequence[str], now: datetime, speed: float) -> dict[str, LiveState]:
+    """Return what instruments are doing, as far as their agents are online; otherwise unknown. `speed`: of the clock
+    that `now` is of."""
     found = dict.fromkeys(instrument_ids, LiveState(LIVE_UNKNOWN, None))
     for part in _parts(instrument_ids):
-        found |= _live(session, part, now)
+        found |= _live(session, part, now, speed)
     return found
 
 
-def _live(session: Session, part: Collection[str], now: datetime) -> dict[str, LiveState]:
+def _live(session: Session, part: Collection[str], now: datetime, speed: float) -> dict[str, LiveState]:
     meterings = select(Metering.instrument_id, Metering.agent_id).where(
         Metering.instrument_id.in_(part), Metering.effective_at <= now
     )
     agent_of = {row[0]: row[1] for row in session.execute(meterings.order_by(Metering.effective_at))}
-    heard = select(AgentStatus.agent_id, AgentStatus.online, AgentStatus.heard_at).where(
+    heard = select(AgentStatus.agent_id, AgentStatus.online, AgentStatus.changed_at, AgentStatus.heard_at).where(
         AgentStatus.agent_id.in_(set(agent_of.values()))
     )
     status = {row[0]: row for row in session.execute(heard)}
@@ -138,8 +140,9 @@ def _live(session: Session, part: Collection[str], now: datetime) -> dict[str, L
     found: dict[str, LiveState] = {}
     for key, agent_id in agent_of.items():
         if agent_id in status:
-            _, online, heard_at = status[agent_id]
-            found[key] = LiveState(state.get(key, LIVE_UNKNOWN) if online else LIVE_UNKNOWN, heard_at)
+            _, online, changed_at, heard_at = status[agent_id]
+            there = counts_as_online(online, changed_at, heard_at, now, speed)
+            found[key] = LiveState(state.get(key, LIVE_UNKNOWN) if there else LIVE_UNKNOWN, heard_at)
     return found
 
 

@@ -58,7 +58,7 @@ def search(work: Work, catalogue: Catalogue, question: Question, sort: s.SortBy,
         prices = {key: entry.price for key in ids if (entry := catalogue.index.entry(key)) is not None}
         facets = _facets(catalogue, found)
     return s.FoundPage(
-        items=_hits(work, ids, prices, slots),
+        items=_hits(work, ids, prices, slots, catalogue.speed),
         next_cursor=write_cursor([sort.value, to_ms(as_of), *keys[-1]]) if more else None,
         total=found.total,
         facets=facets,
@@ -106,10 +106,9 @@ def _cursor(page: PageAsked, sort: s.SortBy, now: datetime) -> tuple[list[Any] |
             raise ValueError("another list's cursor")
         if any(type(value) is not kind for value, kind in zip(values, kinds, strict=True)):
             raise ValueError("another type")
-        return values
+        return [from_ms(values[1]), *values[2:]]
 
-    _, as_of_ms, *after = read_cursor(page.cursor, check)
-    as_of = from_ms(as_of_ms)
+    as_of, *after = read_cursor(page.cursor, check)
     return after, as_of if now - AS_OF_MAX <= as_of <= now else now
 
 
@@ -126,7 +125,9 @@ def _label(catalogue: Catalogue, facet: str, value: str) -> tuple[str, str]:
     return _NAMES.get((facet, value)) or catalogue.labels.get((facet, value), (value, value))
 
 
-def _hits(work: Work, ids: list[str], prices: dict[str, Price | None], slots: dict[str, Span | None]) -> list[s.Hit]:
+def _hits(
+    work: Work, ids: list[str], prices: dict[str, Price | None], slots: dict[str, Span | None], speed: float
+) -> list[s.Hit]:
     wanted = (
         select(Instrument, Lab, Host, Org)
         .join(Lab, Lab.lab_id == Instrument.lab_id)
@@ -138,7 +139,7 @@ def _hits(work: Work, ids: list[str], prices: dict[str, Price | None], slots: di
     items = select(TestItem).where(TestItem.instrument_id.in_(ids), TestItem.retired_at.is_(None))
     for item in work.session.scalars(items.order_by(TestItem.test_item_id)):
         tests[item.instrument_id].append(item)
-    live = search_source.live(work.session, ids, work.now)
+    live = search_source.live(work.session, ids, work.now, speed)
     hits = []
     for key in ids:
         instrument, lab, host, org = rows[key]
@@ -170,7 +171,7 @@ def live_shown(found: search_source.LiveState, now: datetime) -> s.LiveAnswer:
     return s.LiveAnswer(state=found.state, heard_at=found.heard_at, age_s=age)
 
 
-def detail(work: Work, instrument_id: str) -> s.CatalogueDetail:
+def detail(work: Work, instrument_id: str, speed: float) -> s.CatalogueDetail:
     """Return all that the public may know of an instrument. Raises 404."""
     instrument = find_instrument(work, instrument_id)
     key = instrument.instrument_id
@@ -180,7 +181,7 @@ def detail(work: Work, instrument_id: str) -> s.CatalogueDetail:
     return s.CatalogueDetail(
         instrument=shown,
         lab=lab,
-        live=live_shown(search_source.live(work.session, [key], work.now)[key], work.now),
+        live=live_shown(search_source.live(work.session, [key], work.now, speed)[key], work.now),
         certificates_now=found,
         items_now=[
             s.ItemStanding(test_item_id=item.test_item_id, verdict=certificate_verdict(found, [item.report_type]))

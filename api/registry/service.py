@@ -38,7 +38,10 @@ def create_org(
     code = read_uscc(uscc)
     if repository.org_by_uscc(work.session, code) is not None:
         raise conflict(
-            "uscc_taken", f"代码 {code} 的单位已登记。", f"An organisation with the code {code} exists.", uscc=code
+            "uscc_taken",
+            f"代码 {code} 的单位已登记;请使用已有记录,或核对代码。",
+            f"An organisation with the code {code} exists; use that one, or check the code.",
+            uscc=code,
         )
     org = Org(
         org_id=org_id or new_ulid().lower(),
@@ -66,15 +69,18 @@ def register_agent(work: Work, agent_id: str, host_id: str) -> Agent:
     if not is_wire_id(agent_id):
         raise invalid(
             "bad_wire_id",
-            "编号须为 3 至 32 个小写字母、数字或 - 。",
-            "An id is 3 to 32 characters of a-z, 0-9 and '-'.",
+            "编号须为 3 至 32 个小写字母、数字或 -;请更正。",
+            "An id is 3 to 32 characters of a-z, 0-9 and '-'; correct it.",
             field="agent_id",
         )
     if work.session.get(Host, host_id) is None:
         raise not_found("依托单位", "host", host_id)
     if work.session.get(Agent, agent_id) is not None:
         raise conflict(
-            "agent_exists", f"采集终端 {agent_id} 已登记。", f"The agent {agent_id} exists.", agent_id=agent_id
+            "agent_exists",
+            f"采集终端 {agent_id} 已登记;请换一个编号。",
+            f"The agent {agent_id} exists; choose another id.",
+            agent_id=agent_id,
         )
     agent = Agent(
         agent_id=agent_id,
@@ -128,20 +134,24 @@ def record_metering(
     if agent.host_id != instrument.host_id:
         raise invalid(
             "other_host",
-            f"采集终端 {agent_id} 属于 {agent.host_id},仪器属于 {instrument.host_id}。",
-            f"The agent {agent_id} belongs to {agent.host_id}, the instrument to {instrument.host_id}.",
+            f"采集终端 {agent_id} 属于 {agent.host_id},仪器属于 {instrument.host_id};请选择同一单位的终端。",
+            f"The agent {agent_id} belongs to {agent.host_id}, the instrument to {instrument.host_id}; choose"
+            " an agent of that host.",
             field="agent_id",
         )
     if agent.revoked_at is not None:
         raise invalid(
-            "agent_revoked", f"采集终端 {agent_id} 已停用。", f"The agent {agent_id} is revoked.", field="agent_id"
+            "agent_revoked",
+            f"采集终端 {agent_id} 已停用;请换用其他终端。",
+            f"The agent {agent_id} is revoked; choose another.",
+            field="agent_id",
         )
     last = repository.latest_metering_start(work.session, instrument.instrument_id)
     if last is not None and effective_at <= last:
         raise conflict(
             "metering_not_later",
-            "计量关系须晚于该仪器已有的最后一条。",
-            "A metering must start after the instrument's last one.",
+            "计量关系须晚于该仪器已有的最后一条;请改为更晚的时间。",
+            "A metering starts after the instrument's last one; choose a later time.",
             last_ms=to_ms(last),
         )
     metering = Metering(

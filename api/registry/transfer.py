@@ -7,15 +7,16 @@ every change is audited and what is the same already is left alone.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.errors import invalid
-from api.registry import changes, repository
+from api.registry import changes, repository, transfer_papers
 from api.registry.csv_tables import FILES, Finding, ReadRow, column_of, read_table, write_table
-from api.registry.records import HostRecord, InstrumentRecord, LabRecord, Record
-from api.registry.rules import KEYS, faults, key_of
+from api.registry.records import FileRecord, HostRecord, InstrumentRecord, LabRecord, PaperRecord, Record
+from api.registry.rules import KEYS, Fault, faults, key_of
 from api.work import Work
 from store.tables.registry import Host, Instrument, Lab, Org, RunStatus, TestItem
 
@@ -44,7 +45,9 @@ class _Overlaid:
     def __init__(self, work: Work) -> None:
         self._stored = changes.Stored(work)
         self._work = work
-        self.before_of = {kind: _all(work.session, kind) for kind in FILES.values()}
+        self.before_of = {kind: _all(work.session, kind) for kind in KEYS}
+        self.papers_of = {kind: transfer_papers.standing(work.session, kind) for kind in transfer_papers.COLUMN}
+        self.withdrawn = transfer_papers.withdrawn(work.session)
         self.after_of: dict[type[Record], dict[str, Record]] = {kind: dict(self.before_of[kind]) for kind in KEYS}
         self._kind_of = {row[0]: row[1] for row in work.session.execute(select(Org.uscc, Org.kind))}
         self._open: dict[str, int] | None = None
@@ -57,6 +60,19 @@ class _Overlaid:
     def before(self, kind: type[Record], key: str) -> Record | None:
         """Return the record as it is."""
         return self.before_of[kind].get(key)
+
+    def before_row(self, record: FileRecord) -> FileRecord | None:
+        """Return what a row of a file replaces."""
+        if isinstance(record, PaperRecord):
+            return self.papers_of[type(record)].get(transfer_papers.key_of(record))
+        return self.before(type(record), key_of(record))
+
+    def faults(self, record: FileRecord, work: Work) -> Iterator[Fault]:
+        """Yield everything that keeps the caller from keeping a row of a file."""
+        if isinstance(record, PaperRecord):
+            before = self.papers_of[type(record)].get(transfer_papers.key_of(record))
+            return transfer_papers.faults(record, before, self.withdrawn, self, work.actor)
+        return faults(record, self, work.actor)
 
     def host_of_uscc(self, uscc: str) -> str | None:
         """Return the host, as it will be, of the organisation with this code; the first one that names it has it."""
@@ -87,7 +103,7 @@ class _Overlaid:
 
 
 def plan_import(work: Work, files: Mapping[str, str]) -> Plan:
-    """Read and judge the files (`hosts`, `labs`, `instruments`, `test_items` -> text; any of them). Writes nothing.
+    """Read and judge the files (a name of FILES -> text; any of them). Writes nothing.
 
     Raises 422 `unknown_file`.
     """
@@ -96,8 +112,8 @@ def plan_import(work: Work, files: Mapping[str, str]) -> Plan:
             known = ", ".join(FILES)
             raise invalid(
                 "unknown_file",
-                f"没有名为 {name} 的表;可用:{known}。",
-                f"There is no table {name}: {known}.",
+                f"没有名为 {name} 的表;请使用:{known}。",
+                f"There is no table {name}; give one of {known}.",
                 field=name,
             )
     plan, known_rows = Plan(), _Overlaid(work)
@@ -107,14 +123,18 @@ def plan_import(work: Work, files: Mapping[str, str]) -> Plan:
             plan.findings += findings
             plan.rows += [(name, row) for row in _once_each(name, rows, plan.findings)]
     for _, row in plan.rows:
-        known_rows.after_of[type(row.record)][key_of(row.record)] = row.record
+        if not isinstance(row.record, PaperRecord):
+            known_rows.after_of[type(row.record)][key_of(row.record)] = row.record
     counted: dict[str, list[int]] = {name: [0, 0, 0] for name in files}
+    news = []
     for name, row in plan.rows:
-        before = known_rows.before(type(row.record), key_of(row.record))
+        before = known_rows.before_row(row.record)
         place = 0 if before is None else 2 if _same(before, row.record) else 1
         counted[name][place] += 1
         if place != 2:
+            news.append((name, row))
             plan.findings += _judged(name, row, known_rows, work)
+    plan.rows = news
     plan.counts = {name: Counts(*numbers) for name, numbers in counted.items()}
     plan.findings.sort(key=lambda each: (list(FILES).index(each.file), each.line))
     return plan
@@ -128,8 +148,11 @@ def carry_out(work: Work, files: Mapping[str, str]) -> Plan:
     if plan.findings:
         return plan
     for _, row in plan.rows:
-        kept = work.session.get(changes.TABLES[type(row.record)], key_of(row.record))
-        changes.write(work, row.record, kept)
+        if isinstance(row.record, PaperRecord):
+            transfer_papers.write(work, row.record)
+        else:
+            kept = work.session.get(changes.TABLES[type(row.record)], key_of(row.record))
+            changes.write(work, row.record, kept)
     changed = {name: {"new": each.new, "changed": each.changed} for name, each in plan.counts.items()}
     if any(each.new or each.changed for each in plan.counts.values()):
         work.audit("registry_imported", "registry", host_id=None, after=changed)
@@ -137,8 +160,14 @@ def carry_out(work: Work, files: Mapping[str, str]) -> Plan:
 
 
 def export_table(session: Session, file: str) -> str:
-    """Return one table as CSV, in the order of its keys."""
-    return write_table(FILES[file], _all(session, FILES[file]).values())
+    """Return one table as CSV, in the order of its keys; certificates without those that were withdrawn."""
+    kind = FILES[file]
+    records: dict[str, FileRecord] = {}
+    if kind in KEYS:
+        records |= _all(session, kind)
+    else:
+        records |= transfer_papers.standing(session, cast("type[PaperRecord]", kind))
+    return write_table(kind, records.values())
 
 
 def _all(session: Session, kind: type[Record]) -> dict[str, Record]:
@@ -153,21 +182,29 @@ def _all(session: Session, kind: type[Record]) -> dict[str, Record]:
 def _once_each(name: str, rows: list[ReadRow], findings: list[Finding]) -> Iterator[ReadRow]:
     first: dict[str, int] = {}
     for row in rows:
-        key = key_of(row.record)
+        key = _key_of(row.record)
         if key in first:
             zh = f"编号 {key} 在第 {first[key]} 行已出现;请只保留一行"
             en = f"{key} stands on line {first[key]} already; keep one"
-            findings.append(Finding(name, row.line, KEYS[type(row.record)], key, "row_twice", zh, en))
+            findings.append(Finding(name, row.line, _key_column(row.record), key, "row_twice", zh, en))
             continue
         first[key] = row.line
         yield row
 
 
-def _same(before: Record, after: Record) -> bool:
+def _key_of(record: FileRecord) -> str:
+    return transfer_papers.key_of(record) if isinstance(record, PaperRecord) else key_of(record)
+
+
+def _key_column(record: FileRecord) -> str:
+    return transfer_papers.COLUMN[type(record)] if isinstance(record, PaperRecord) else KEYS[type(record)]
+
+
+def _same(before: FileRecord, after: FileRecord) -> bool:
     return before.model_dump(mode="json") == after.model_dump(mode="json")
 
 
 def _judged(name: str, row: ReadRow, known: _Overlaid, work: Work) -> Iterator[Finding]:
-    for fault in faults(row.record, known, work.actor):
+    for fault in known.faults(row.record, work):
         column = column_of(fault.field)
         yield Finding(name, row.line, column, row.cells.get(column, ""), fault.code, fault.zh, fault.en)

@@ -14,7 +14,7 @@ from api.rewards.persons import acting_as
 from api.settings import BadSettings
 
 registry = typer.Typer(
-    help="The registry as CSV files: hosts, labs, instruments, test_items.",
+    help="The registry as CSV files: hosts, labs, instruments, test_items, certificates, special_days.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -26,7 +26,8 @@ Folder = Annotated[Path, typer.Argument(help="Folder of the files.", file_okay=F
 
 @registry.command("export")
 def export_files(folder: Folder, data_dir: DataDir = None) -> None:
-    """Write hosts.csv, labs.csv, instruments.csv and test_items.csv, all of one moment. Importing them changes nothing.
+    """Write hosts.csv, labs.csv, instruments.csv, test_items.csv, certificates.csv (without withdrawn ones) and
+    special_days.csv, all of one moment. Importing them changes nothing.
 
     Example: openlab registry export ./registry
     """
@@ -49,7 +50,7 @@ def import_files(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Import those of the four files that are in the folder: all rows, or none where any is wrong (exit code 1).
+    """Import those of the six files that are in the folder: all rows, or none where any is wrong (exit code 1).
 
     Example: openlab registry import ./registry --as officer-1 --dry-run
     """

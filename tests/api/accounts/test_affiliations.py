@@ -112,6 +112,19 @@ def test_a_later_fact_ends_an_earlier_one_and_none_is_edited(office: Office) -> 
                 session.execute(text(wanted))
 
 
+def test_the_facts_come_in_pages_and_each_ends_where_the_next_begins(sqlite_office: Office) -> None:
+    sqlite_office.fact(0, until=2)
+    sqlite_office.fact(5)
+    path = f"/orgs/{HOST_ORG}/affiliations"
+    whole = sqlite_office.one.get(path).json()["items"]
+    assert [each["until_at"] for each in whole] == [whole[1]["from_at"], whole[2]["from_at"], None]
+    seen, cursor = [], None
+    for _ in range(3):
+        page = sqlite_office.one.get(path, params={"limit": 1} | ({"cursor": cursor} if cursor else {})).json()
+        seen, cursor = seen + page["items"], page["next_cursor"]
+    assert (seen, cursor) == (whole, None)
+
+
 def test_two_claims_of_one_instant_cannot_both_be_agreed_to(sqlite_office: Office) -> None:
     first, second = sqlite_office.claim(0).json(), sqlite_office.claim(0).json()
     assert sqlite_office.agree(first["claim_id"]).status_code == 201

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.accounts.granting import FITS, GRANTS, Reach, may_grant, may_keep_out, may_reset, who_may_grant
+from api.accounts.granting import FITS, GRANTS, Reach, may_grant, may_keep_out, may_reset, may_take, who_may_grant
 from api.work import Actor
 from store.tables.accounts import Role
 from store.tables.registry import OrgKind
@@ -72,3 +72,13 @@ def test_an_officer_cannot_become_the_second_person_by_a_reset() -> None:
 def test_hosts_staff_belongs_to_hosts_and_county_roles_to_offices() -> None:
     assert FITS[Role.LAB_MANAGER] == {OrgKind.HOST}
     assert OrgKind.GOV not in FITS[Role.SME]
+
+
+def test_in_a_firm_its_contact_alone_takes_roles_back() -> None:
+    member = actor(Role.SME)
+    assert not may_take(member, Role.SME, "o-1", "", is_contact=False)
+    assert may_take(member, Role.SME, "o-1", "", is_contact=True)
+    assert not may_take(member, Role.SME, "o-2", "", is_contact=True)
+    assert may_take(actor(Role.COUNTY_OFFICER, org="o-c"), Role.SME, "o-1", "", is_contact=False)
+    assert may_take(actor(Role.LAB_MANAGER, hosts=("h01",)), Role.LAB_MANAGER, "o-1", "h01", is_contact=False)
+    assert not may_take(actor(Role.LAB_MANAGER, hosts=("h01",)), Role.LAB_MANAGER, "o-1", "h02", is_contact=False)

@@ -46,7 +46,7 @@ def test_the_worker_forgets_answers_after_the_days_that_are_set(
         for key, days in (("old", 3), ("new", 1)):
             since = from_ms(clock.now_ms() - days * DAY_MS)
             session.add(AttemptCount(kind="login", key=key, since=since, count=5))
-    worker = Worker(database, api_series, clock, chores=chores_of(Settings(idempotency_days=3)))
+    worker = Worker(database, api_series, clock, chores=chores_of(Settings(idempotency_days=3), api_series))
     worker.plan()
     worker.run_once()
     assert keys(database) == {"0", "2.9"}

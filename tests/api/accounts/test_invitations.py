@@ -12,7 +12,7 @@ from api.work import Work, system_actor
 from store.tables.accounts import IdempotencyKey, Invitation, LetterKind, OneTimeToken, Person, Role
 from store.tables.registry import Host, Org
 from store.upsert import insert_if_absent
-from tests.support.api_client import ApiClient, behind_uvicorn
+from tests.support.api_client import ApiClient, behind_uvicorn, client_as
 
 PASSWORD = "correct-horse-battery"
 FIRM, HOST_ORG = "o-firm", "o-host"
@@ -115,6 +115,27 @@ def test_the_letter_brings_a_token_of_its_own_and_one_use_spends_both(sqlite_fir
     assert code(accept(sqlite_firm, shown["token"])) == (422, "token_not_valid")
 
 
+def test_nobody_makes_a_lab_manager_of_an_account_they_know_the_password_of(sqlite_client: ApiClient) -> None:
+    """A lab manager signs beside an officer as the second person; so an officer does not get to sign in as one."""
+    add_orgs(sqlite_client)
+    officer, admin = sqlite_client.signed_in(Role.COUNTY_OFFICER), sqlite_client.signed_in(Role.ADMIN)
+    another = sqlite_client.signed_in(Role.COUNTY_OFFICER)
+    role = {"role": "lab_manager", "host_id": "h01"}
+    asked = {"login": "zhou", "name": "周某", "org_id": HOST_ORG, "roles": [role]}
+    assert code(officer.post("/people", asked)) == (403, "forbidden")
+    made = officer.post("/people", asked | {"roles": [{"role": "sme"}]}).json()["person_id"]
+    assert code(officer.post(f"/people/{made}/roles", role)) == (403, "forbidden")
+    assert another.post(f"/people/{made}/roles", role).status_code == 201
+    path = f"/people/{made}/roles/lab_manager?host_id=h01"
+    assert another.request("DELETE", path).status_code == 200
+    assert another.post(f"/people/{made}/password-reset").status_code == 201
+    assert code(another.post(f"/people/{made}/roles", role)) == (403, "forbidden")
+    token = another.post(f"/orgs/{HOST_ORG}/invitations", role | {"login": "zhou"}).json()["token"]
+    assert code(client_as(sqlite_client, made).post("/me/invitations", {"token": token})) == (422, "token_not_valid")
+    assert admin.post(f"/people/{made}/roles", role).status_code == 201
+    assert admin.post("/people", asked | {"login": "wuxia"}).status_code == 201
+
+
 def test_a_host_and_the_county_invite_staff_bound_to_that_host(sqlite_client: ApiClient) -> None:
     add_orgs(sqlite_client)
     manager = sqlite_client.signed_in(Role.LAB_MANAGER, org_id=HOST_ORG, host_id="h01")
@@ -122,6 +143,14 @@ def test_a_host_and_the_county_invite_staff_bound_to_that_host(sqlite_client: Ap
     for number, inviter in enumerate((manager, officer)):
         asked = {"role": "lab_manager", "host_id": "h01", "email": f"m{number}@host.example"}
         token = inviter.post(f"/orgs/{HOST_ORG}/invitations", asked).json()["token"]
+        if inviter is officer:
+            assert token is None, "the officer is not to be the second person beside themselves"
+            parts = sqlite_client.parts
+            with parts.database.write() as session:
+                letter = letters.waiting(session)[-1]
+                work = Work(session, system_actor("letters"), parts.now())
+                opened = letters.open_letter(work, letter.letter_id, parts.real_now(), reset_for=timedelta(hours=1))
+            token = opened.secret if opened is not None else None
         login = accept(inviter, token).json()["login"]
         assert inviter.request("POST", "/sessions", json={"login": login, "password": PASSWORD}).status_code == 201
         assert ApiClient(sqlite_client.parts, sqlite_client.http).get("/me").json()["host_ids"] == ["h01"]
@@ -209,6 +238,21 @@ def test_in_a_firm_its_contact_keeps_people_out_and_others_do_not(sqlite_client:
     assert second.get("/me").status_code == 401
     assert first.edit("PATCH", f"/people/{third.person_id}", 1, out).status_code == 200
     assert first.edit("PATCH", f"/people/{first.person_id}", 1, out).status_code == 403
+
+
+def test_in_a_firm_only_its_contact_takes_a_role_back(sqlite_client: ApiClient) -> None:
+    add_orgs(sqlite_client)
+    contact, member, third = (sqlite_client.signed_in(Role.SME, org_id=FIRM) for _ in range(3))
+    with sqlite_client.parts.database.write() as session:
+        earlier = sqlite_client.parts.now() - timedelta(days=1)
+        session.execute(update(Person).where(Person.person_id == contact.person_id).values(created_at=earlier))
+    for person in (contact, third):
+        refused = member.request("DELETE", f"/people/{person.person_id}/roles/sme")
+        assert code(refused) == (403, "forbidden")
+        assert "联系人" in refused.json()["zh"]
+    assert contact.request("DELETE", f"/people/{third.person_id}/roles/sme").json()["roles"] == []
+    officer = sqlite_client.signed_in(Role.COUNTY_OFFICER)
+    assert officer.request("DELETE", f"/people/{contact.person_id}/roles/sme").json()["roles"] == []
 
 
 def test_roles_are_given_and_taken_by_who_may_at_once(sqlite_client: ApiClient) -> None:

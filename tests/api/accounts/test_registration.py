@@ -1,8 +1,11 @@
 """A firm registers, waits, is approved, rejected or joined; nobody learns from it who is registered."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import select, update
 
+from api.accounts import repository
 from api.accounts.uscc import make
 from store.tables.accounts import IdempotencyKey, Letter, Person, Role
 from store.tables.audit import AuditEvent
@@ -102,6 +105,21 @@ def test_a_code_is_nobodys_until_an_officer_has_looked(sqlite_client: ApiClient,
     firm = as_firm(sqlite_client, squatter["login"])
     assert firm.get("/me").json()["org_id"] == real["org_id"]
     assert firm.post("/tokens", {"name": "program"}).status_code == 201
+
+
+def test_who_joins_a_firm_is_not_its_contact_however_old_their_account(
+    sqlite_client: ApiClient, sqlite_officer: ApiClient
+) -> None:
+    newcomer = sqlite_client.post("/registrations", asked(name="后来者")).json()
+    first = sqlite_client.post("/registrations", asked()).json()
+    decide(sqlite_officer, first["registration_id"], verdict="approve")
+    with sqlite_client.parts.database.write() as session:
+        earlier = sqlite_client.parts.now() - timedelta(days=30)
+        wanted = Person.person_id == newcomer["person_id"]
+        session.execute(update(Person).where(wanted).values(created_at=earlier))
+    decide(sqlite_officer, newcomer["registration_id"], verdict="join", reason="身份证核实")
+    with sqlite_client.parts.database.read() as session:
+        assert repository.contact_of(session, first["org_id"]) == first["person_id"]
 
 
 def test_a_rejected_firm_reads_why_corrects_it_and_asks_again(client: ApiClient, officer: ApiClient) -> None:

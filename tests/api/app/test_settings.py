@@ -1,9 +1,13 @@
 """Settings: read when asked, complete each other, and refuse what production must not run on."""
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
+from api.commands import server_config
 from api.settings import BadSettings, load_settings
 
 PRODUCTION = {
@@ -25,6 +29,38 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 def _set(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
     for name, value in values.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "client"),
+    [
+        ("127.0.0.1", "172.18.0.1"),
+        ("", "172.18.0.1"),
+        ("172.18.0.0/16", "203.0.113.7"),
+        ("10.0.0.7, 172.18.0.1", "203.0.113.7"),
+    ],
+)
+def test_only_a_trusted_proxy_says_for_whom_it_asks(proxies: str, client: str) -> None:
+    async def echo(scope: dict, receive: object, send: Callable) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["client"][0].encode()})
+
+    config = server_config(echo, load_settings(trusted_proxies=proxies).trusted_proxies)
+    config.load()
+
+    async def ask() -> str:
+        transport = httpx.ASGITransport(config.loaded_app, client=("172.18.0.1", 5))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+            return (await http.get("/", headers={"X-Forwarded-For": "203.0.113.7"})).text
+
+    assert asyncio.run(ask()) == client
+
+
+def test_a_proxy_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("*", "proxy.example", "10.0.0.0/99"):
+        _set(monkeypatch, {"OPENLAB_TRUSTED_PROXIES": wrong})
+        with pytest.raises(BadSettings, match="OPENLAB_TRUSTED_PROXIES"):
+            load_settings()
 
 
 def test_the_default_is_two_files_in_one_folder_on_this_machine_only(tmp_path: Path) -> None:

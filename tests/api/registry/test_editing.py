@@ -5,9 +5,15 @@ import json
 import pytest
 from sqlalchemy import select
 
+from api.booking.states import BookingAction
+from api.registry import repository
+from store.database import Database
 from store.tables.accounts import Role
 from store.tables.audit import AuditEvent
+from store.tables.calendar import BookingMode
 from tests.support.api_client import ApiClient
+from tests.support.builders_booking import MANAGER, firm, open_office
+from wire.clock import ManualClock
 
 
 @pytest.fixture
@@ -94,6 +100,11 @@ def test_a_lab_manager_records_labs_instruments_and_tests_of_the_own_host(manage
         assert _code(manager.post("/labs", lab | {"lab_id": "l9", field: value})) == (422, "invalid_request")
     record, _ = _record(manager, "/instruments/xc-h01-01")
     new = record | {"instrument_id": "xc-h01-77", "code": "XC-H01-77", "lab_id": "l01-new"}
+    new |= {"use_detection": "checkin", "run_threshold_w": 0, "original_value_fen": 0}
+    for field, value in (("use_detection", "power"), ("run_threshold_w", 500), ("original_value_fen", 10**12)):
+        refused = manager.post("/instruments", new | {field: value})
+        assert _code(refused) == (403, "office_only"), "what an edit may not say, a new record may not either"
+        assert refused.json()["facts"]["field"] == field
     assert manager.post("/instruments", new).status_code == 201
     assert _code(manager.post("/instruments", new | {"instrument_id": "xc-h01-78"})) == (422, "code_differs")
     item = {"test_item_id": "t-77", "instrument_id": "xc-h01-77", "name_zh": "试验", "typical_session_minutes": 30}
@@ -166,3 +177,25 @@ def test_others_read_and_do_not_write(sqlite_county: ApiClient, role: Role) -> N
     record, version = _record(sqlite_county.signed_in(Role.COUNTY_OFFICER), "/labs/l01")
     assert person.edit("PUT", "/labs/l01", version, record).status_code == 403
     assert person.get("/catalogue").status_code == 200
+
+
+def test_an_instrument_with_samples_on_the_way_is_not_retired(sqlite_database: Database, clock: ManualClock) -> None:
+    """A sample order holds no time until the lab schedules it, and is open all the same."""
+    office = open_office(sqlite_database, clock)
+    office.change_instrument(approval="manager")
+    order = office.book(firm("a"), mode=BookingMode.SAMPLES, quantity=2)
+
+    def ahead() -> int:
+        with sqlite_database.read() as session:
+            return repository.bookings_ahead(session, office.instrument, office.now)
+
+    assert (office.booking(order).state, ahead()) == ("requested", 1)
+    office.do(MANAGER, order, BookingAction.CONFIRM)
+    assert (office.booking(order).state, ahead()) == ("confirmed", 1)
+    office.do(MANAGER, order, BookingAction.RECEIVE, samples=("a", "b"))
+    assert (office.booking(order).state, ahead()) == ("samples_received", 1)
+    other = office.book(firm("b"), office.slot(2, 1))
+    assert ahead() == 2
+    for booking_id, who in ((other, firm("b")), (order, MANAGER)):
+        office.do(who, booking_id, BookingAction.CANCEL, reason="改做其他仪器")
+    assert ahead() == 0

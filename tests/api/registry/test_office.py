@@ -94,3 +94,12 @@ def test_a_lab_manager_sees_the_agents_of_their_own_host(county: ApiClient) -> N
     assert len(county.signed_in(Role.AUDITOR).get("/agents", params={"limit": 200}).json()["items"]) == 82
     with county.parts.database.read() as session:
         assert session.get(Agent, "a-h01-01") is not None
+
+
+def test_who_meters_an_instrument_is_shown_to_its_host_and_the_county(county: ApiClient) -> None:
+    path = "/instruments/xc-h01-01/meterings"
+    own = county.signed_in(Role.LAB_MANAGER, host_id="h01")
+    assert [each["agent_id"] for each in own.get(path).json()["items"]] == ["a-h01-01"]
+    assert _code(county.signed_in(Role.LAB_MANAGER, host_id="h02").get(path)) == (403, "forbidden")
+    for role in (Role.COUNTY_OFFICER, Role.FINANCE, Role.ADMIN, Role.AUDITOR):
+        assert county.signed_in(role).get(path).status_code == 200

@@ -58,6 +58,8 @@ def test_what_was_exported_is_imported_without_a_change(county: ApiClient) -> No
             "labs": 82,
             "instruments": 82,
             "test_items": 82,
+            "certificates": 82,
+            "special_days": body["counts"]["special_days"]["same"],
         }
     assert _events(county) == before
     assert _export(officer) == texts
@@ -182,3 +184,81 @@ def test_the_commands_write_and_read_the_same_files(
     assert code == 1
     assert "labs.csv:3 host_id" in out
     assert "h99" in out
+
+
+CERTIFICATE = "instrument_id,kind,number,body,valid_from,valid_to\r\n"
+DAY = "host_id,day,like_weekday,name_zh,name_en\r\n"
+
+
+def _import(client: ApiClient, dry_run: bool = False, **files: str):
+    return client.post("/registry/import", files | {"dry_run": dry_run})
+
+
+def _codes(answer) -> list[tuple[int, str, str]]:
+    found = answer.json().get("findings") or answer.json()["facts"]["findings"]
+    return [(each["line"], each["column"], each["code"]) for each in found]
+
+
+def test_certificates_are_imported_once_and_never_edited(county: ApiClient) -> None:
+    manager = county.signed_in(Role.LAB_MANAGER, host_id="h01")
+    row = "xc-h01-03,calibration,C-77,示例机构,2026-01-01T00:00:00+08:00,2027-01-01T00:00:00+08:00\r\n"
+    assert _import(manager, True, certificates=CERTIFICATE + row).json()["counts"]["certificates"]["new"] == 1
+    assert _import(manager, certificates=CERTIFICATE + row).json()["imported"]
+    before = _events(county)
+    again = _import(manager, certificates=CERTIFICATE + row.replace("+08:00", "+08:00")).json()
+    assert again["counts"]["certificates"] == {"new": 0, "changed": 0, "same": 1}
+    assert _events(county) == before
+    edited = _import(manager, certificates=CERTIFICATE + row.replace("示例机构", "别的机构"))
+    assert (edited.status_code, _codes(edited)) == (422, [(2, "number", "certificate_differs")])
+    listed = manager.get("/instruments/xc-h01-03/certificates").json()["items"]
+    [mine] = [each for each in listed if each["number"] == "C-77"]
+    assert manager.post(f"/certificates/{mine['certificate_id']}/withdrawal", {"reason": "误录"}).status_code == 201
+    assert "C-77" not in manager.get("/registry/export/certificates").text
+    assert _codes(_import(manager, certificates=CERTIFICATE + row)) == [(2, "number", "certificate_withdrawn")]
+
+
+def test_a_dry_run_names_every_bad_cell_of_certificates_and_special_days(sqlite_county: ApiClient) -> None:
+    manager = sqlite_county.signed_in(Role.LAB_MANAGER, host_id="h01")
+    when = "2026-01-01T00:00:00+08:00,2027-01-01T00:00:00+08:00"
+    papers = [
+        f"xc-h02-01,calibration,C-1,x,{when}",
+        f"xc-h99-01,calibration,C-1,x,{when}",
+        f"xc-h01-03,guessed,C-1,x,{when}",
+        "xc-h01-03,calibration,C-2,x,2026-01-01,2027-01-01T00:00:00",
+        "xc-h01-03,calibration,C-3,x,2026-01-01T00:00:00+08:00,2025-01-01T00:00:00+08:00",
+        "xc-h01-03,calibration,C-4,x,2026-01-01T00:00:00+08:00,9999-12-31T00:00:00+08:00",
+        f"xc-h01-03,calibration,C-5,x,{when}",
+        f"xc-h01-03,calibration,C-5,x,{when}",
+    ]
+    days = [",2026-05-01,,劳动节,", "h02,2026-05-01,,劳动节,", "h01,2026-05-32,,劳动节,", "h01,2026-05-02,9,劳动节,"]
+    files = {"certificates": CERTIFICATE + "\r\n".join(papers), "special_days": DAY + "\r\n".join(days)}
+    answer = _import(manager, True, **files)
+    assert answer.status_code == 200, answer.text
+    assert _codes(answer) == [
+        (2, "instrument_id", "forbidden"),
+        (3, "instrument_id", "not_found"),
+        (4, "kind", "enum"),
+        (5, "valid_from", "timezone_aware"),
+        (5, "valid_to", "timezone_aware"),
+        (6, "valid_to", "validity_reversed"),
+        (7, "valid_to", "value_error"),
+        (9, "number", "row_twice"),
+        (2, "host_id", "forbidden"),
+        (3, "host_id", "forbidden"),
+        (4, "day", "date_from_datetime_parsing"),
+        (5, "like_weekday", "less_than_equal"),
+    ]
+    assert all(each["zh"] and each["en"] for each in answer.json()["findings"])
+
+
+def test_special_days_are_imported_exported_and_replaced(sqlite_county: ApiClient) -> None:
+    officer = sqlite_county.signed_in(Role.COUNTY_OFFICER)
+    rows = ",2026-05-01,,劳动节,Labour Day\r\nh01,2026-05-09,5,调休,\r\n"
+    counts = _import(officer, special_days=DAY + rows).json()["counts"]["special_days"]
+    assert counts == {"new": 2, "changed": 0, "same": 0}
+    exported = officer.get("/registry/export/special_days").text
+    assert _import(officer, special_days=exported).json()["counts"]["special_days"]["changed"] == 0
+    counts = _import(officer, special_days=exported.replace("2026-05-09,5", "2026-05-09,1")).json()["counts"]
+    assert counts["special_days"]["changed"] == 1
+    listed = officer.get("/special-days", params={"host": "h01", "limit": 200}).json()["items"]
+    assert [each["like_weekday"] for each in listed if each["day"] == "2026-05-09"] == [1]
