@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from api.charging.rating import Asked, Discount, Piece, RatingInput, Times, rate
 from api.charging.tariff_body import (
     Band,
+    Day,
     Option,
     OptionKind,
     Prices,
@@ -41,6 +42,20 @@ FULL = TariffBody(
     rush=(Rush(code="day", surcharge_bp=10_000, name_zh="加急", name_en="in a day"),),
     options=(Option(code="seal", kind=OptionKind.REPORT, unit_fen=30_000, name_zh="报告", name_en="report"),),
 )
+FESTIVE = FULL.model_copy(
+    update={
+        "schema_name": "openlab.tariff/3",
+        "default": Prices(
+            time=TimePrice(
+                per=TimeUnit.HOUR,
+                unit_fen=40_000,
+                step_s=1800,
+                bands=(*_BANDS, Band(code="feast", starts="00:00", ends="24:00", days=(Day.HOLIDAY,), unit_fen=1)),
+            )
+        ),
+    }
+)
+CALENDAR = (("2026-03-02", Day.HOLIDAY), ("2026-03-03", Day.SAT))
 ASKED = Asked("day", ("seal",), (Discount("a first order", bp=1_000),))
 GOAL_PER_S = 100_000
 
@@ -81,6 +96,12 @@ def full_input(ms: int) -> RatingInput:
     return RatingInput(FULL, UserCategory.SME, BookingMode.SELF_OPERATED, ms, ms, 0, times, ASKED)
 
 
+def festive_input(ms: int) -> RatingInput:
+    """A session of the tariff that follows the public calendar, over a holiday and a day that is like another."""
+    times = Times(NINE_MS, (Piece(NINE_MS, NINE_MS + ms, ms),), CALENDAR)
+    return RatingInput(FESTIVE, UserCategory.SME, BookingMode.SELF_OPERATED, ms, ms, 0, times, ASKED)
+
+
 def rate_all(inputs: list[RatingInput]) -> int:
     """Rate inputs that are at hand."""
     return sum(rate(given).total_fen for given in inputs)
@@ -100,12 +121,14 @@ def measure(count: int) -> list[Figure]:
     """Return all figures, the bare loop first."""
     running = lengths(count)
     plain, full = [plain_input(ms) for ms in running], [full_input(ms) for ms in running[: count // 10]]
+    festive = [festive_input(ms) for ms in running[: count // 10]]
     return [
         Figure("bare integer loop", per_second(count, lambda: bare(running))),
         Figure("rate(), plain tariff", per_second(count, lambda: rate_all(plain))),
         Figure("input and rate()", per_second(count, lambda: rate_all([plain_input(ms) for ms in running]))),
         Figure("rate(), calculation 1", per_second(count, lambda: [rate(given, "1") for given in plain])),
         Figure("rate(), everything", per_second(len(full), lambda: rate_all(full))),
+        Figure("rate(), public calendar", per_second(len(festive), lambda: rate_all(festive))),
     ]
 
 

@@ -22,8 +22,8 @@ def require_host_role(work: Work, host_id: str, also: tuple[Role, ...], what_zh:
         return
     who = ", ".join(["lab_manager", *sorted(also)])
     raise forbidden(
-        f"您没有权限{what_zh};须由依托单位 {host_id} 的实验室管理员或以下角色办理:{who}。",
-        f"You may not {what_en}; it takes a lab manager of host {host_id} or one of: {who}.",
+        f"您没有权限{what_zh};须由依托单位 {host_id} 的实验室管理员或以下角色办理:{who};请联系其中一人。",
+        f"You may not {what_en}; it takes a lab manager of host {host_id} or one of: {who}; ask one of them.",
         host_id=host_id,
     )
 

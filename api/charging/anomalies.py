@@ -88,8 +88,8 @@ def decide_anomaly(work: Work, anomaly_id: str, verdict: Verdict, note: str) -> 
     if not insert_if_absent(work.session, AnomalyDecision, decision):
         raise conflict(
             "already_decided",
-            "该异常已有处理结论,不能再改。",
-            "This anomaly has been decided; a decision stands.",
+            "该异常已有处理结论,不能再改;请刷新列表。",
+            "This anomaly has been decided and a decision stands; read the list again.",
             anomaly_id=anomaly_id,
         )
     work.audit(

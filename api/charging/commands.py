@@ -73,6 +73,8 @@ def _tree(found: Explanation) -> list[str]:
         f"├─ price list {tariff.tariff_id} version {tariff.version}  sha256 {tariff.body_sha256}",
     ]
     lines += [f"├─ {line.component.value:<8} {said.zh}\n│           {said.en}" for line, said in found.lines]
+    days = () if found.given.times is None else found.given.times.days
+    lines += [f"├─ {day} was {kind.value} by the public calendar" for day, kind in days]
     for use in found.uses:
         lines.append(f"├─ session {use.session_id}: {use.running_ms / 1000:.1f} s running, {use.records} records")
     for kept in found.evidence:

@@ -68,7 +68,10 @@ def propose_correction(work: Work, charge_id: str, proposal: Proposal) -> Correc
     require_live(work.session, charge)
     if _waiting(work.session, charge_id) is not None:
         raise conflict(
-            "correction_waits", "该收费已有待审的更正。", "A correction of this charge waits already.", charge=charge_id
+            "correction_waits",
+            "该收费已有待审的更正;请先审批该更正。",
+            "A correction of this charge waits already; decide that one first.",
+            charge=charge_id,
         )
     dispute = open_dispute(work.session, charge_id)
     correction = _row(work, charge, dispute, proposal)
@@ -101,16 +104,16 @@ def decide_correction(
     if work.actor.person_id == correction.proposed_by:
         raise conflict(
             "same_person",
-            "更正须由提出人以外的另一人审批。",
-            "Somebody else than the person who proposed it has to decide.",
+            "更正须由提出人以外的另一人审批;请联系另一位有权人员。",
+            "Somebody else than the person who proposed it has to decide; ask a colleague.",
         )
     if not note.strip():
         raise invalid("note_missing", "请写明审批意见。", "Write down why you decide so.", field="note")
     if body_sha256 != correction.body_sha256:
         raise conflict(
             "not_what_was_read",
-            "更正内容与您所读不一致。",
-            "This is not the correction that you read.",
+            "更正内容与您所读不一致;请重新读取后再审批。",
+            "This is not the correction that you read; read it again, then decide.",
             field="body_sha256",
         )
     take_booking(work.session, charge.booking_id)
@@ -146,6 +149,11 @@ def find_correction(work: Work, correction_id: str) -> Correction:
     if correction is None or charge is None or not may_see(work.actor, charge.host_id, charge.payer_org):
         raise not_found("更正", "correction", correction_id)
     return correction
+
+
+def decision_on(session: Session, correction_id: str) -> CorrectionDecision | None:
+    """Return what was decided about a correction, None while nothing is."""
+    return session.get(CorrectionDecision, correction_id)
 
 
 def correction_document(correction: Correction) -> bytes:
@@ -186,14 +194,18 @@ def _check(session: Session, charge: Charge, correction: Correction, proposal: P
     if kind in (CorrectionKind.METERED, CorrectionKind.WAIVER) and charge.purpose != ChargePurpose.USE.value:
         raise conflict(
             "only_use_can_be_corrected",
-            "该收费只能整笔撤销。",
-            "Only a charge for use can be posted anew; this one can be withdrawn as a whole.",
+            "该收费只能整笔撤销;请改为撤销。",
+            "Only a charge for use can be posted anew; withdraw this one as a whole.",
             purpose=charge.purpose,
         )
     if kind is CorrectionKind.METERED:
         correction.metered_before_ms = _metered_now(session, charge, proposal)
         if proposal.metered_ms == correction.metered_before_ms:
-            raise _bad("metered_ms", "计量时长没有变化。", "That is the time it was metered with already.")
+            raise _bad(
+                "metered_ms",
+                "计量时长没有变化;请填写更正后的时长。",
+                "That is the time it was metered with already; give the right one.",
+            )
     elif kind is CorrectionKind.WAIVER:
         there = session.execute(
             select(ChargeLine.component, ChargeLine.item_code).where(
@@ -204,7 +216,11 @@ def _check(session: Session, charge: Charge, correction: Correction, proposal: P
         if not proposal.lines or not set(proposal.lines) <= owed:
             raise _bad("lines", "请选择该收费中应收的明细行。", "Name lines of this charge that are owed.")
     elif kind is CorrectionKind.STANDS and correction.dispute_id is None:
-        raise _bad("kind", "没有需要答复的异议。", "There is no dispute that this could answer.")
+        raise _bad(
+            "kind",
+            "没有需要答复的异议;请选择其他更正方式。",
+            "There is no dispute that this could answer; choose another kind.",
+        )
 
 
 def _metered_now(session: Session, charge: Charge, proposal: Proposal) -> int:
@@ -218,7 +234,11 @@ def _metered_now(session: Session, charge: Charge, proposal: Proposal) -> int:
         return charge.metered_ms
     part = session.get(BookingUse, (proposal.session_id, charge.booking_id))
     if part is None:
-        raise _bad("session_id", "该使用不属于此预约。", "That session is not part of this booking.")
+        raise _bad(
+            "session_id",
+            "该使用不属于此预约;请核对 session_id。",
+            "That session is not part of this booking; check session_id.",
+        )
     return part.running_ms + corrected_ms(session, charge.booking_id, session_id=proposal.session_id)
 
 
@@ -258,12 +278,18 @@ def _waiting(session: Session, charge_id: str) -> Correction | None:
 
 def _require_person(work: Work) -> None:
     if is_system(work.actor):
-        raise forbidden("更正须由人提出和审批。", "A correction is proposed and decided by people.")
+        raise forbidden(
+            "更正须由人提出和审批;请由有权人员登录办理。",
+            "A correction is proposed and decided by people; sign in as one of them.",
+        )
 
 
 def _decided(correction_id: str) -> Refused:
     return conflict(
-        "already_decided", "该更正已有审批结论。", "This correction has been decided.", correction_id=correction_id
+        "already_decided",
+        "该更正已有审批结论;请刷新查看,如仍有误请另提更正。",
+        "This correction has been decided; propose another if the charge is still wrong.",
+        correction_id=correction_id,
     )
 
 

@@ -8,8 +8,9 @@ found out once is not forgotten by the next correction.
 import json
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from api.charging.rating import Rated, RatedLine
@@ -51,18 +52,15 @@ def corrected_ms(
     `before_revision`: only those proposed for an earlier revision of the charge, as that revision was posted with.
     `session_id`: only those about this session.
     """
-    difference = Correction.metered_after_ms - Correction.metered_before_ms
-    query = _approved(booking_id, CorrectionKind.METERED, before_revision).with_only_columns(
-        func.coalesce(func.sum(difference), 0)
-    )
-    query = query if session_id is None else query.where(Correction.session_id == session_id)
-    return int(session.execute(query).scalar_one())
+    query = _METERED if session_id is None else _METERED_OF_SESSION
+    asked = _asked(booking_id, before_revision)
+    return int(session.execute(query, asked if session_id is None else asked | {"session": session_id}).scalar_one())
 
 
 def waived_lines(session: Session, booking_id: str, before_revision: int | None = None) -> frozenset[LineKey]:
     """Return the lines that approved corrections waive for a booking's use; `before_revision` as `corrected_ms`."""
-    query = _approved(booking_id, CorrectionKind.WAIVER, before_revision).with_only_columns(Correction.lines)
-    return frozenset(pair for text in session.execute(query).scalars() for pair in read_lines(text))
+    found = session.execute(_WAIVED, _asked(booking_id, before_revision)).scalars()
+    return frozenset(pair for text in found for pair in read_lines(text))
 
 
 def write_lines(lines: Collection[LineKey]) -> str:
@@ -75,19 +73,32 @@ def read_lines(text: str) -> list[LineKey]:
     return [(component, item) for component, item in json.loads(text)]
 
 
-def _approved(booking_id: str, kind: CorrectionKind, before_revision: int | None):  # type: ignore[no-untyped-def]
-    query = (
-        select(Correction)
-        .join(CorrectionDecision, CorrectionDecision.correction_id == Correction.correction_id)
+def _asked(booking_id: str, before_revision: int | None) -> dict[str, object]:
+    return {"booking": booking_id, "before": _EVERY_REVISION if before_revision is None else before_revision}
+
+
+def _approved(columns: Select[Any], kind: CorrectionKind) -> Select[Any]:
+    return (
+        columns.join(CorrectionDecision, CorrectionDecision.correction_id == Correction.correction_id)
         .join(Charge, Charge.charge_id == Correction.charge_id)
         .where(
-            Charge.booking_id == booking_id,
+            Charge.booking_id == bindparam("booking"),
             Charge.purpose == ChargePurpose.USE.value,
+            Charge.revision < bindparam("before"),
             Correction.kind == kind.value,
             CorrectionDecision.approved,
         )
     )
-    return query if before_revision is None else query.where(Charge.revision < before_revision)
+
+
+# Put together once: building a statement costs more than the database's answer to it.
+_EVERY_REVISION = 2**31 - 1
+_METERED = _approved(
+    select(func.coalesce(func.sum(Correction.metered_after_ms - Correction.metered_before_ms), 0)),
+    CorrectionKind.METERED,
+)
+_METERED_OF_SESSION = _METERED.where(Correction.session_id == bindparam("session"))
+_WAIVED = _approved(select(Correction.lines), CorrectionKind.WAIVER)
 
 
 def _taken_off(line: RatedLine, amount_fen: int) -> RatedLine:

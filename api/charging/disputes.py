@@ -4,19 +4,20 @@ While one is open the charge's statement cannot become final, the month cannot b
 every reward (an anomaly says so). Everything is a row of its own; nothing is edited.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from api.charging.access import may_see
+from api.charging.access import may_see, visible_to
 from api.charging.anomalies import raise_anomaly
 from api.charging.repository import last_charge, take_booking, take_statement
 from api.charging.statements_window import dispute_days
 from api.charging.waiting import dispute_is_open
 from api.errors import conflict, forbidden, invalid, not_found
 from api.schemas import rfc3339
-from api.work import Work
+from api.work import Actor, Work
 from store.tables.accounts import Role
 from store.tables.audit import AnomalyDecision, Verdict
 from store.tables.charging import Charge, ChargeLine, Statement, StatementLine
@@ -40,13 +41,21 @@ def raise_dispute(work: Work, charge_id: str, reason: str, line_no: int | None =
     if not reason.strip():
         raise invalid("reason_missing", "请写明异议理由。", "Say what is wrong with it.", field="reason")
     if line_no is not None and work.session.get(ChargeLine, (charge_id, line_no)) is None:
-        raise invalid("no_such_line", f"没有第 {line_no} 行。", f"The charge has no line {line_no}.", field="line_no")
+        raise invalid(
+            "no_such_line",
+            f"没有第 {line_no} 行;请核对收费明细。",
+            f"The charge has no line {line_no}; check its lines.",
+            field="line_no",
+        )
     statement = _take_statement_of(work.session, charge_id)
     take_booking(work.session, charge.booking_id)
     require_live(work.session, charge)
     if open_dispute(work.session, charge_id) is not None:
         raise conflict(
-            "dispute_open", "该收费的异议正在处理。", "A dispute about this charge is open.", charge_id=charge_id
+            "dispute_open",
+            "该收费的异议正在处理;请等待结果,或先撤回原异议。",
+            "A dispute about this charge is open; wait for its outcome, or withdraw it first.",
+            charge_id=charge_id,
         )
     _require_window(work, statement)
     number = int(
@@ -109,8 +118,8 @@ def end_dispute(
     if not insert_if_absent(work.session, DisputeEnd, row):
         raise conflict(
             "dispute_ended",
-            "该异议已经办结。",
-            "This dispute has ended; its outcome stands.",
+            "该异议已经办结;请查看处理结果。",
+            "This dispute has ended and its outcome stands; read it there.",
             dispute_id=dispute.dispute_id,
         )
     anomaly_id = raise_anomaly(
@@ -139,6 +148,18 @@ def end_dispute(
         after={"outcome": outcome.value, "correction": correction_id, "note": note},
     )
     return work.session.get_one(DisputeEnd, dispute.dispute_id)
+
+
+def disputes_seen(actor: Actor, open_only: bool) -> Select[Dispute]:
+    """Return the selection of disputes an actor may see; `open_only`: those that nobody ended."""
+    seen = select(Dispute).where(visible_to(actor, Dispute.host_id.expression, Dispute.payer_org.expression))
+    return seen.where(dispute_is_open()) if open_only else seen
+
+
+def ends_of(session: Session, dispute_ids: Collection[str]) -> dict[str, DisputeEnd]:
+    """Return how disputes ended, by their ids, without those that are open."""
+    rows = session.scalars(select(DisputeEnd).where(DisputeEnd.dispute_id.in_(dispute_ids)))
+    return {row.dispute_id: row for row in rows}
 
 
 def find_dispute(work: Work, dispute_id: str) -> Dispute:
@@ -184,8 +205,8 @@ def require_live(session: Session, charge: Charge) -> None:
     if charge.revision % 2 == 0 or last is None or last.charge_id != charge.charge_id:
         raise conflict(
             "not_a_live_charge",
-            f"收费 {charge.charge_id} 已被冲销,或本身就是冲销记录。",
-            f"Charge {charge.charge_id} has been reversed, or is a reversal itself.",
+            f"收费 {charge.charge_id} 已被冲销,或本身就是冲销记录;请对现行收费提出。",
+            f"Charge {charge.charge_id} has been reversed, or is a reversal itself; choose the charge that stands.",
             charge_id=charge.charge_id,
         )
 
@@ -193,7 +214,8 @@ def require_live(session: Session, charge: Charge) -> None:
 def _require_payer(work: Work, payer_org: str) -> None:
     if not (work.actor.has(Role.SME) and work.actor.org_id == payer_org):
         raise forbidden(
-            "只有付款单位可以提出或撤回异议。", "Only the firm that pays may object, or withdraw its objection."
+            "只有付款单位可以提出或撤回异议;请联系付款单位。",
+            "Only the firm that pays may object, or withdraw its objection; ask the firm that pays.",
         )
 
 

@@ -20,7 +20,7 @@ from api.charging.rating_types import (
     RatingInput,
     Times,
 )
-from api.charging.tariff_body import TariffBody, UserCategory, canonical_body
+from api.charging.tariff_body import Day, TariffBody, UserCategory, canonical_body
 from store.canonical import canonical_json, sha256_hex
 from store.tables.calendar import BookingMode
 from store.tables.charging import Charge, ChargeLine, ChargePurpose, Component
@@ -28,6 +28,8 @@ from wire.clock import to_ms
 
 INPUT_SCHEMA = "openlab.rating_input/1"
 INPUT_SCHEMA_2 = "openlab.rating_input/2"
+INPUT_SCHEMA_3 = "openlab.rating_input/3"
+_INPUT_SCHEMAS = (INPUT_SCHEMA, INPUT_SCHEMA_2, INPUT_SCHEMA_3)
 QUOTE_SCHEMA = "openlab.quote/1"
 QUOTE_SCHEMA_2 = "openlab.quote/2"
 CHARGE_SCHEMA = "openlab.charge/1"
@@ -66,7 +68,8 @@ _LINE_FIELDS = ("line_no", "component", "item_code", "quantity", "per_quantity",
 def input_document(given: RatingInput) -> bytes:
     """Return what is stored as a charge's input. The tariff stands in it by its hash.
 
-    Plain use is a document of /1, so what the first calculation stored keeps its bytes; whatever says more is /2.
+    Plain use is a document of /1, so what the first calculation stored keeps its bytes; whatever says more is /2, and
+    what says anything of the public calendar /3.
     """
     fields: dict[str, Any] = {
         "schema": INPUT_SCHEMA if given.is_plain else INPUT_SCHEMA_2,
@@ -91,6 +94,9 @@ def _more_fields(given: RatingInput) -> dict[str, Any]:
     if given.times is not None:
         pieces = [[piece.from_ms, piece.to_ms, piece.running_ms] for piece in given.times.pieces]
         fields["times"] = {"slot_from_ms": given.times.slot_from_ms, "pieces": pieces}
+        if given.times.days:
+            fields["schema"] = INPUT_SCHEMA_3
+            fields["times"]["days"] = [[day, kind.value] for day, kind in given.times.days]
     if isinstance(given.instead, Ending):
         fields["ending"] = dict(vars(given.instead)) | {"purpose": given.instead.purpose.value}
     elif given.instead is not None:
@@ -101,8 +107,8 @@ def _more_fields(given: RatingInput) -> dict[str, Any]:
 def read_input(document: str | bytes, tariff: TariffBody) -> RatingInput:
     """Rebuild the input of a charge. Raises ValueError where it was not made with this tariff, or is no input."""
     fields: Any = json.loads(document)
-    if not isinstance(fields, dict) or fields.get("schema") not in (INPUT_SCHEMA, INPUT_SCHEMA_2):
-        raise ValueError(f"this is not a document of {INPUT_SCHEMA} or {INPUT_SCHEMA_2}")
+    if not isinstance(fields, dict) or fields.get("schema") not in _INPUT_SCHEMAS:
+        raise ValueError(f"this is not a document of {', '.join(_INPUT_SCHEMAS)}")
     if fields["tariff_sha256"] != sha256_hex(canonical_body(tariff)):
         raise ValueError("the input names another tariff by its hash")
     return RatingInput(
@@ -129,7 +135,8 @@ def read_times(fields: Mapping[str, Any]) -> Times | None:
     times = fields.get("times")
     if times is None:
         return None
-    return Times(times["slot_from_ms"], tuple(Piece(*piece) for piece in times["pieces"]))
+    days = tuple((day, Day(kind)) for day, kind in times.get("days", ()))
+    return Times(times["slot_from_ms"], tuple(Piece(*piece) for piece in times["pieces"]), days)
 
 
 def _read_instead(fields: Mapping[str, Any]) -> Ending | tuple[ManualItem, ...] | None:

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy import select
 
 from api.charging import (
     endpoints_anomalies,
@@ -18,8 +17,7 @@ from api.charging import (
 )
 from api.charging import schemas as s
 from api.charging import statement_schemas as b
-from api.charging.access import visible_to
-from api.charging.repository import statement_parts, statement_seen
+from api.charging.repository import charges_seen, statement_parts, statement_seen
 from api.charging.reversal import reverse_charge
 from api.deps import Once, public_reads, reads, writes
 from api.pagination import WantedPage, paginate
@@ -88,11 +86,9 @@ def list_charges(
     posting_month: Month = None,
 ) -> Page[s.ChargeAnswer]:
     """A firm sees its own, a lab manager its host's, the county all. Reversals are listed too."""
-    seen = select(Charge).where(visible_to(work.actor, Charge.host_id.expression, Charge.payer_org.expression))
-    asked = ((Charge.host_id, host_id), (Charge.payer_org, payer_org), (Charge.booking_id, booking_id))
-    for column, value in asked:
-        seen = seen if value is None else seen.where(column == value)
-    seen = seen if posting_month is None else seen.where(Charge.posting_month == posting_month)
+    seen = charges_seen(
+        work.actor, host_id=host_id, payer_org=payer_org, booking_id=booking_id, posting_month=posting_month
+    )
     rows, cursor = paginate(work.session, seen, (Charge.service_at, Charge.charge_id), page, descending=True)
     return Page[s.ChargeAnswer](items=[s.ChargeAnswer.model_validate(row) for row in rows], next_cursor=cursor)
 
@@ -132,11 +128,7 @@ def list_statements(
     state: StatementState | None = None,
 ) -> Page[b.StatementAnswer]:
     """A firm sees its own final ones; drafts are the host's and the county's."""
-    seen = statement_seen(work.actor)
-    asked = ((Statement.host_id, host_id), (Statement.payer_org, payer_org), (Statement.state, state))
-    for column, value in asked:
-        seen = seen if value is None else seen.where(column == str(value))
-    seen = seen if month is None else seen.where(Statement.month == month)
+    seen = statement_seen(work.actor, host_id=host_id, payer_org=payer_org, month=month, state=state)
     rows, cursor = paginate(work.session, seen, (Statement.month, Statement.statement_id), page, descending=True)
     return Page[b.StatementAnswer](items=[b.StatementAnswer.model_validate(row) for row in rows], next_cursor=cursor)
 

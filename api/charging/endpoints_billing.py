@@ -10,20 +10,16 @@ from fastapi import APIRouter, Path, Query, Response
 
 from api.charging import months, statements_window
 from api.charging import statement_schemas as b
-from api.charging.access import require_host_role
 from api.charging.ageing import AgeingRow, ageing
 from api.charging.payments import settle_by_credit
 from api.charging.payments_credit import refund_credit
 from api.charging.repository import statement_parts
 from api.charging.statement_files import statement_csv, statement_table, statement_xlsx
 from api.deps import Once, reads, writes
-from api.errors import not_found
 from api.problems import problems
 from api.schemas import Instant
 from api.work import Work
 from store.tables.accounts import Role
-from store.tables.charging import PeriodState, PostingPeriod
-from store.tables.registry import Host
 
 router = APIRouter(tags=["charging"])
 
@@ -140,18 +136,9 @@ def read_checklist(
     work: Annotated[Work, reads(Role.LAB_MANAGER, Role.COUNTY_OFFICER, Role.FINANCE, Role.ADMIN)],
 ) -> b.ChecklistAnswer:
     """Bookings, sessions, anomalies, disputes, corrections, drafts and charges, each with what it waits for."""
-    if work.session.get(Host, host_id) is None:
-        raise not_found("依托单位", "host", host_id)
-    seers = (Role.COUNTY_OFFICER, Role.FINANCE, Role.ADMIN, Role.AUDITOR)
-    require_host_role(work, host_id, seers, "查看关账清单", "see what is open")
-    months.require_month(month)
-    row = work.session.get(PostingPeriod, (host_id, month))
-    points = [
-        b.OpenPointAnswer(what=p.what, zh=p.zh, en=p.en, count=p.count, subjects=list(p.subjects))
-        for p in months.checklist(work.session, host_id, month)
-    ]
-    state = PeriodState.OPEN.value if row is None else row.state
-    return b.ChecklistAnswer(host_id=host_id, month=month, state=state, open=points)
+    state, found = months.read_checklist(work, host_id, month)
+    points = [b.OpenPointAnswer(what=p.what, zh=p.zh, en=p.en, count=p.count, subjects=list(p.subjects)) for p in found]
+    return b.ChecklistAnswer(host_id=host_id, month=month, state=state.value, open=points)
 
 
 @router.post(

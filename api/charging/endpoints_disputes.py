@@ -3,20 +3,17 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy import select
 
 from api.charging import corrections, disputes
 from api.charging import schemas_disputes as d
-from api.charging.access import visible_to
 from api.charging.corrections import Proposal
-from api.charging.waiting import dispute_is_open
 from api.deps import AppParts, Once, reads, writes
 from api.pagination import WantedPage, paginate
 from api.problems import problems
 from api.schemas import Page
 from api.work import Work
 from store.tables.accounts import Role
-from store.tables.disputes import CorrectionDecision, Dispute, DisputeEnd
+from store.tables.disputes import Dispute
 
 router = APIRouter(tags=["charging"])
 
@@ -45,11 +42,10 @@ def list_disputes(
     open_only: Annotated[bool, Query(description="Only those that nobody ended")] = False,
 ) -> Page[d.DisputeAnswer]:
     """A firm sees its own, a lab manager its host's, the county all."""
-    seen = select(Dispute).where(visible_to(work.actor, Dispute.host_id.expression, Dispute.payer_org.expression))
-    seen = seen.where(dispute_is_open()) if open_only else seen
+    seen = disputes.disputes_seen(work.actor, open_only)
     rows, cursor = paginate(work.session, seen, (Dispute.raised_at, Dispute.dispute_id), page, descending=True)
-    ends = {row.dispute_id: work.session.get(DisputeEnd, row.dispute_id) for row in rows}
-    items = [d.DisputeAnswer.of(row, ends[row.dispute_id]) for row in rows]
+    ends = disputes.ends_of(work.session, [row.dispute_id for row in rows])
+    items = [d.DisputeAnswer.of(row, ends.get(row.dispute_id)) for row in rows]
     return Page[d.DisputeAnswer](items=items, next_cursor=cursor)
 
 
@@ -57,7 +53,7 @@ def list_disputes(
 def read_dispute(dispute_id: str, work: Annotated[Work, reads(*_READERS)]) -> d.DisputeAnswer:
     """404 also for a dispute that is not yours to see."""
     found = disputes.find_dispute(work, dispute_id)
-    return d.DisputeAnswer.of(found, work.session.get(DisputeEnd, dispute_id))
+    return d.DisputeAnswer.of(found, disputes.ends_of(work.session, [dispute_id]).get(dispute_id))
 
 
 @router.post(
@@ -106,7 +102,7 @@ def propose(
 def read_correction(correction_id: str, work: Annotated[Work, reads(*_READERS)]) -> d.CorrectionAnswer:
     """With the hash that deciding it takes."""
     found = corrections.find_correction(work, correction_id)
-    return d.CorrectionAnswer.of(found, work.session.get(CorrectionDecision, correction_id))
+    return d.CorrectionAnswer.of(found, corrections.decision_on(work.session, correction_id))
 
 
 @router.post(

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, bindparam, case, select
 from sqlalchemy.orm import Session
 
 from store.canonical import canonical_json, sha256_hex
@@ -26,6 +26,38 @@ from wire.messages import RecordKind
 LONG_SESSION_MS = 8 * 3_600_000
 THIN_SLOT_MS = 10_000
 _KEPT_RECORDS = (RecordKind.OPEN.value, RecordKind.CLOSE.value, RecordKind.GAP.value)
+
+# Put together once: building a statement costs more than the database's answer to it.
+_SPANS = (
+    select(BookingUse.session_id, BookingUse.from_at, BookingUse.to_at, Metering.sample_period_ms)
+    .join(UsageSession, UsageSession.session_id == BookingUse.session_id)
+    .join(
+        Metering,
+        and_(
+            Metering.instrument_id == UsageSession.instrument_id,
+            Metering.effective_at == UsageSession.metering_from,
+        ),
+    )
+    .where(BookingUse.booking_id == bindparam("booking"))
+)
+# Open, close and gap records by their place in the stream: gaps need not name the session they lie in.
+_RECORDS = (
+    select(UsageRecordRow.agent_id, UsageRecordRow.stream, UsageRecordRow.seq, UsageRecordRow.payload)
+    .join(
+        UsageSession,
+        and_(
+            UsageRecordRow.agent_id == UsageSession.agent_id,
+            UsageRecordRow.stream == UsageSession.stream,
+            UsageRecordRow.instrument_id == UsageSession.instrument_id,
+            UsageRecordRow.seq >= UsageSession.open_seq,
+            UsageRecordRow.seq
+            <= case(
+                (UsageSession.close_seq > UsageSession.last_seq, UsageSession.close_seq), else_=UsageSession.last_seq
+            ),
+        ),
+    )
+    .where(UsageRecordRow.kind.in_(_KEPT_RECORDS), UsageSession.session_id == bindparam("session"))
+)
 
 
 @dataclass(frozen=True)
@@ -169,18 +201,7 @@ def unpack(row: ChargeEvidence) -> bytes:
 
 def use_spans(session: Session, booking_id: str) -> list[UseSpan]:
     """Return the booking's parts of sessions in time order."""
-    rows = session.execute(
-        select(BookingUse.session_id, BookingUse.from_at, BookingUse.to_at, Metering.sample_period_ms)
-        .join(UsageSession, UsageSession.session_id == BookingUse.session_id)
-        .join(
-            Metering,
-            and_(
-                Metering.instrument_id == UsageSession.instrument_id,
-                Metering.effective_at == UsageSession.metering_from,
-            ),
-        )
-        .where(BookingUse.booking_id == booking_id)
-    )
+    rows = session.execute(_SPANS, {"booking": booking_id})
     spans = [UseSpan(row[0], to_ms(row[1]), to_ms(row[2]), row[3]) for row in rows]
     return sorted(spans, key=lambda span: (span.from_ms, span.session_id))
 
@@ -199,23 +220,6 @@ def gather(session: Session, series: SeriesStore, instrument_id: str, spans: Seq
 
 
 def _records(session: Session, session_ids: Sequence[str]) -> list[tuple[str, str, int, bytes]]:
-    """Open, close and gap records by their place in the stream: gaps need not name the session they lie in."""
-    sessions = session.execute(select(UsageSession).where(UsageSession.session_id.in_(session_ids))).scalars().all()
-    if not sessions:
-        return []
-    inside = [
-        and_(
-            UsageRecordRow.agent_id == one.agent_id,
-            UsageRecordRow.stream == one.stream,
-            UsageRecordRow.instrument_id == one.instrument_id,
-            UsageRecordRow.seq >= one.open_seq,
-            UsageRecordRow.seq <= max(one.last_seq, one.close_seq or 0),
-        )
-        for one in sessions
-    ]
-    rows = session.execute(
-        select(UsageRecordRow.agent_id, UsageRecordRow.stream, UsageRecordRow.seq, UsageRecordRow.payload).where(
-            UsageRecordRow.kind.in_(_KEPT_RECORDS), or_(*inside)
-        )
-    )
-    return [(row[0], row[1], row[2], bytes(row[3])) for row in rows]
+    # A booking has few sessions, mostly one.
+    rows = [row for one in sorted(set(session_ids)) for row in session.execute(_RECORDS, {"session": one})]
+    return list({(row[0], row[1], row[2]): (row[0], row[1], row[2], bytes(row[3])) for row in rows}.values())

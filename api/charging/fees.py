@@ -61,19 +61,21 @@ def _charge(work: Work, booking: Booking, purpose: ChargePurpose, notice_ms: int
         booking.quantity,
         instead=Ending(purpose, promised["total_fen"], notice_ms),
     )
-    terms = body.cancellation if purpose is ChargePurpose.CANCELLATION else body.no_show
-    if terms is None:
-        return {}
+    # First, and also where no fee was agreed: what waives a fee is no strike either.
     waived = _why_waived(work, booking, timedelta(milliseconds=given.slot_ms))
     if waived:
         return {"fee_waived": waived}
+    terms = body.cancellation if purpose is ChargePurpose.CANCELLATION else body.no_show
+    if terms is None:
+        return {}
     service_at = work.now if purpose is ChargePurpose.CANCELLATION else min(work.now, booking.slot_to - _MS)
     charge = post_without_use(work, booking, purpose, given, service_at, "")
     return {} if charge is None else {"fee_charge": charge.charge_id, "fee_fen": charge.total_fen}
 
 
 def _why_waived(work: Work, booking: Booking, promised: timedelta) -> str:
-    """Return why the customer owes nothing, "" where it does. The slot is the one that was promised, before any cut."""
+    """Return why the customer owes nothing, "" where it does. The slot is the one that was promised, whichever of its
+    ends an outage has cut since."""
     status = work.session.get_one(Instrument, booking.instrument_id).run_status
     if status != RunStatus.NORMAL.value:
         return f"instrument {status}"
@@ -82,7 +84,7 @@ def _why_waived(work: Work, booking: Booking, promised: timedelta) -> str:
         CalendarRow.kind == CalendarKind.OUTAGE.value,
         CalendarRow.active,
         CalendarRow.from_at < booking.slot_from + promised,
-        CalendarRow.to_at > booking.slot_from,
+        CalendarRow.to_at > booking.slot_to - promised,
     )
     row_id = work.session.scalars(outage.limit(1)).first()
     return "" if row_id is None else f"outage {row_id}"

@@ -5,10 +5,11 @@ bands, the odometers are read at the edges of the bands now, while the records o
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from api.booking.discounts import discounts_of
@@ -16,14 +17,19 @@ from api.booking.matching import MeteredSession, OdometerPoint
 from api.booking.odometer import odometer_points
 from api.charging.bands import edges
 from api.charging.documents import read_asked
+from api.charging.public_days import public_days
 from api.charging.rating_types import Asked, Piece, RatingInput, Times
-from api.charging.tariff_body import Band, TariffBody, UserCategory
+from api.charging.tariff_body import TARIFF_1, Band, Day, TariffBody, UserCategory
 from api.charging.use import Use
 from api.errors import invalid
 from store.ledger import session_records
 from store.tables.calendar import Booking, BookingMode, BookingUse
 from store.tables.usage import UsageSession
 from wire.clock import to_ms
+
+_USED = select(BookingUse.session_id, BookingUse.from_at, BookingUse.to_at, BookingUse.running_ms).where(
+    BookingUse.booking_id == bindparam("booking")
+)
 
 
 def use_input(session: Session, booking: Booking, use: Use, tariff: TariffBody) -> RatingInput:
@@ -60,24 +66,34 @@ def _unknown(code: str, field: str, asked: str, known: list[str]) -> Exception:
     listed = ", ".join(known)
     return invalid(
         code,
-        f"该仪器的收费标准没有“{asked}”;可选:{listed or '无'}。",
-        f"The price list of this instrument has no {asked!r}; it has: {listed or 'none'}.",
+        f"该仪器的收费标准没有“{asked}”;请从中选择:{listed or '无'}。",
+        f"The price list of this instrument has no {asked!r}; choose one of: {listed or 'none'}.",
         field=field,
         known=known,
     )
 
 
 def _times(session: Session, booking: Booking, use: Use, tariff: TariffBody) -> Times | None:
-    if tariff.schema_name == "openlab.tariff/1":
+    if tariff.schema_name == TARIFF_1:
         return None
     priced_by = (tariff.prices_for(UserCategory(booking.category)), tariff.default, tariff.list_prices)
     times = [prices.time for prices in priced_by if prices is not None and prices.time is not None]
-    pieces = list(_pieces(session, booking, [time.bands for time in times if time.bands is not None]))
+    used = session.execute(_USED, {"booking": booking.booking_id}).all()
+    since = min(to_ms(booking.slot_from), *(to_ms(row.from_at) for row in used), _presence_from(booking))
+    until = max(to_ms(booking.slot_to), *(to_ms(row.to_at) for row in used), _presence_from(booking) + use.metered_ms)
+    days = public_days(session, tariff, since, until)
+    bands = [time.bands for time in times if time.bands is not None]
+    slot_from_ms = to_ms(booking.slot_from)
+    pieces = list(_pieces(session, used, bands, Times(slot_from_ms, days=days).day_kinds))
     if not pieces and use.metered_ms:
         # Nothing measures the instrument: the presence between check-in and check-out is the use.
-        start = to_ms(booking.checked_in_at or booking.slot_from)
+        start = _presence_from(booking)
         pieces = [Piece(start, start + use.metered_ms, use.metered_ms)]
-    return Times(to_ms(booking.slot_from), tuple(_corrected(pieces, use.metered_ms)))
+    return Times(slot_from_ms, tuple(_corrected(pieces, use.metered_ms)), days)
+
+
+def _presence_from(booking: Booking) -> int:
+    return to_ms(booking.checked_in_at or booking.slot_from)
 
 
 def _corrected(pieces: list[Piece], metered_ms: int) -> list[Piece]:
@@ -92,15 +108,12 @@ def _corrected(pieces: list[Piece], metered_ms: int) -> list[Piece]:
     return pieces
 
 
-def _pieces(session: Session, booking: Booking, band_sets: Sequence[Sequence[Band]]) -> Iterable[Piece]:
-    rows = session.execute(
-        select(BookingUse.session_id, BookingUse.from_at, BookingUse.to_at, BookingUse.running_ms).where(
-            BookingUse.booking_id == booking.booking_id
-        )
-    ).all()
-    for row in sorted(rows, key=lambda each: (each.from_at, each.session_id)):
+def _pieces(
+    session: Session, used: Sequence[Any], band_sets: Sequence[Sequence[Band]], days: Mapping[int, Day]
+) -> Iterable[Piece]:
+    for row in sorted(used, key=lambda each: (each.from_at, each.session_id)):
         start, end = to_ms(row.from_at), to_ms(row.to_at)
-        inside = sorted({edge for bands in band_sets for edge in edges(bands, start, end)})
+        inside = sorted({edge for bands in band_sets for edge in edges(bands, start, end, days)})
         yield from _cut(session, row.session_id, start, end, row.running_ms, inside)
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from api.charging.access import require_host_role
@@ -14,6 +14,8 @@ from store.money import yuan
 from store.tables.charging import Invoice, InvoiceKind, Statement
 from store.upsert import insert_if_absent
 from wire.clock import from_ms, to_ms
+
+_INVOICED = select(func.coalesce(func.sum(Invoice.amount_fen), 0)).where(Invoice.statement_id == bindparam("statement"))
 
 
 def record_invoice(
@@ -37,7 +39,10 @@ def record_invoice(
     require_final(statement)
     if len(invoice_no) != 20 or not (invoice_no.isascii() and invoice_no.isdigit()):
         raise invalid(
-            "bad_invoice_no", "发票号码应为 20 位数字。", "An invoice number has 20 digits.", field="invoice_no"
+            "bad_invoice_no",
+            "发票号码应为 20 位数字;请核对。",
+            "An invoice number has 20 digits; check it.",
+            field="invoice_no",
         )
     if kind is InvoiceKind.RED:
         left = _left_to_reverse(work.session, statement_id, reverses)
@@ -61,8 +66,8 @@ def record_invoice(
     if not insert_if_absent(work.session, Invoice, row):
         raise conflict(
             "invoice_already_recorded",
-            f"发票号码 {invoice_no} 已登记;一个号码只能使用一次。",
-            f"Invoice {invoice_no} has been recorded; a number is used once.",
+            f"发票号码 {invoice_no} 已登记;一个号码只能使用一次;请核对号码。",
+            f"Invoice {invoice_no} has been recorded; a number is used once, so check it; correct the number.",
             invoice_no=invoice_no,
         )
     work.audit(
@@ -76,10 +81,7 @@ def record_invoice(
 
 def invoiced_fen(session: Session, statement_id: str) -> int:
     """Return what is invoiced of a statement, red invoices taken off."""
-    total = session.execute(
-        select(func.coalesce(func.sum(Invoice.amount_fen), 0)).where(Invoice.statement_id == statement_id)
-    ).scalar_one()
-    return int(total)
+    return int(session.execute(_INVOICED, {"statement": statement_id}).scalar_one())
 
 
 def _blue_amount(session: Session, statement: Statement, given_fen: int | None) -> int:
@@ -88,8 +90,8 @@ def _blue_amount(session: Session, statement: Statement, given_fen: int | None) 
     if amount > left or left <= 0:
         raise conflict(
             "more_than_invoiceable",
-            f"可开票金额为 {yuan(max(left, 0))} 元。",
-            f"{yuan(max(left, 0))} yuan of this statement are not invoiced yet.",
+            f"请更正金额,可开票金额为 {yuan(max(left, 0))} 元。",
+            f"{yuan(max(left, 0))} yuan of this statement are not invoiced yet; correct the amount.",
             left_fen=left,
         )
     if amount <= 0:
@@ -109,8 +111,8 @@ def _left_to_reverse(session: Session, statement_id: str, reverses: str | None) 
     if left <= 0:
         raise conflict(
             "invoice_already_reversed",
-            f"发票 {blue.invoice_no} 已全部红冲。",
-            f"Invoice {blue.invoice_no} was taken back as a whole before.",
+            f"发票 {blue.invoice_no} 已全部红冲;请核对被冲销号码。",
+            f"Invoice {blue.invoice_no} was taken back as a whole before; check the number.",
             invoice_no=blue.invoice_no,
         )
     return left
@@ -119,8 +121,8 @@ def _left_to_reverse(session: Session, statement_id: str, reverses: str | None) 
 def _bad_reversal() -> Refused:
     return invalid(
         "bad_reversal",
-        "红字发票须冲销同一结算单的一张蓝字发票;蓝字发票不能填写被冲销号码。",
-        "A red invoice names one blue invoice of the same statement; a blue one names none.",
+        "红字发票须冲销同一结算单的一张蓝字发票;蓝字发票不能填写被冲销号码;请更正。",
+        "A red invoice names one blue invoice of the same statement; a blue one names none; correct the number.",
         field="reverses",
     )
 
@@ -128,7 +130,8 @@ def _bad_reversal() -> Refused:
 def _bad_amount() -> Refused:
     return invalid(
         "bad_amount",
-        "金额须大于零;红字发票金额不得超过被冲销发票的剩余金额。",
-        "The amount must be above zero, and a red invoice takes back no more than is left of the blue one.",
+        "金额须大于零;红字发票金额不得超过被冲销发票的剩余金额;请更正金额。",
+        "The amount must be above zero, and a red invoice takes back no more than is left of the blue one;"
+        " correct the amount.",
         field="amount_fen",
     )

@@ -107,16 +107,16 @@ def approve_manual_charge(work: Work, proposal_id: str) -> Charge:
     if work.actor.person_id == proposal.prepared_by:
         raise conflict(
             "same_person",
-            "人工收费须由一人编制、另一人批准。",
-            "A manual charge is prepared by one person and approved by another.",
+            "人工收费须由一人编制、另一人批准;请由另一位有权人员批准。",
+            "A manual charge is prepared by one person and approved by another; ask a colleague to approve.",
             prepared_by=proposal.prepared_by,
         )
     booking = take_booking(work.session, proposal.booking_id)
     if find_manual_proposal(work.session, proposal_id).decided:
         raise conflict(
             "already_decided",
-            "该草案已批准。",
-            "This proposal has been approved already.",
+            "该草案已批准;请查看所生成的收费。",
+            "This proposal has been approved already; read its charge.",
             proposal_id=proposal_id,
         )
     charge = _post(work, booking, proposal)
@@ -151,11 +151,16 @@ def _check(booking: Booking, items: Sequence[ManualItem]) -> None:
     if booking.purpose != UsePurpose.CUSTOMER.value:
         raise conflict(
             "not_a_customers",
-            "内部使用和维护不计费。",
-            "Internal use and maintenance are not charged.",
+            "内部使用和维护不计费;请核对预约编号。",
+            "Internal use and maintenance are not charged; check the booking.",
             purpose=booking.purpose,
         )
     if not items:
         raise invalid("no_items", "请至少填写一项。", "Give at least one item.", field="items")
     if len({item.code for item in items}) != len(items):
-        raise invalid("item_twice", "每个代码只能出现一次。", "Each code stands there once.", field="items")
+        raise invalid(
+            "item_twice",
+            "每个代码只能出现一次;请合并重复项。",
+            "Each code stands there once; add the two up.",
+            field="items",
+        )

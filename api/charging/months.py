@@ -8,40 +8,29 @@ Late use keeps its service month and is posted into the first open month.
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
-from api.charging.months_seals import ChainSeal, seal_chains
-from api.charging.waiting import correction_waits, dispute_is_open
+from api.charging.access import require_host_role
+from api.charging.months_checklist import OpenPoint, checklist
+from api.charging.months_seals import POSTED, ChainSeal, seal_chains
 from api.errors import conflict, invalid, not_found
 from api.work import Work
 from store.canonical import canonical_json, sha256_hex
 from store.periods import check_month, month_bounds, next_month
 from store.tables.accounts import Role
-from store.tables.audit import Anomaly, AnomalyDecision
-from store.tables.calendar import Booking, BookingState, Due, DueKind, UsePurpose
 from store.tables.charging import (
-    Charge,
-    ChargePurpose,
     PeriodState,
     PostingPeriod,
-    Statement,
-    StatementLine,
-    StatementState,
 )
-from store.tables.disputes import Correction, Dispute, MonthSeal
-from store.tables.registry import Host, Instrument
-from store.tables.usage import UsageSession
+from store.tables.disputes import MonthSeal
+from store.tables.registry import Host
 from store.upsert import insert_if_absent
 
-_UNCHARGED_STATES = (
-    BookingState.CHECKED_IN.value,
-    BookingState.IN_USE.value,
-    BookingState.COMPLETED.value,
-    BookingState.RESULTS_CONFIRMED.value,
-    BookingState.REPORTED.value,
-)
-_LISTED_MAX = 50
+_SEERS = (Role.COUNTY_OFFICER, Role.FINANCE, Role.ADMIN, Role.AUDITOR)
+_MONTH = (PostingPeriod.host_id == bindparam("host"), PostingPeriod.month == bindparam("month"))
+_STATE_SHARED = select(PostingPeriod.state).where(*_MONTH).with_for_update(read=True)
+_MONTH_ALONE = select(PostingPeriod).where(*_MONTH).with_for_update().execution_options(populate_existing=True)
 
 
 @dataclass(frozen=True)
@@ -63,17 +52,6 @@ class Seal:
 
 
 @dataclass(frozen=True)
-class OpenPoint:
-    """Something that must be done before a month can be closed. `subjects` lists at most 50 of them."""
-
-    what: str
-    zh: str
-    en: str
-    count: int
-    subjects: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ClosedMonth:
     """A month of one host that is locked now. `already`: it was before."""
 
@@ -88,12 +66,11 @@ def take_posting_month(session: Session, host_id: str, earliest: int) -> int:
     """Return the first open month of the host from `earliest` on, held open until the transaction ends."""
     month = earliest
     while True:
-        insert_if_absent(session, PostingPeriod, _open_row(host_id, month))
-        state = session.execute(
-            select(PostingPeriod.state)
-            .where(PostingPeriod.host_id == host_id, PostingPeriod.month == month)
-            .with_for_update(read=True)
-        ).scalar_one()
+        asked = {"host": host_id, "month": month}
+        state = session.execute(_STATE_SHARED, asked).scalar_one_or_none()
+        if state is None:
+            insert_if_absent(session, PostingPeriod, _open_row(host_id, month))
+            state = session.execute(_STATE_SHARED, asked).scalar_one()
         if state == PeriodState.OPEN.value:
             return month
         month = next_month(month)
@@ -101,92 +78,30 @@ def take_posting_month(session: Session, host_id: str, earliest: int) -> int:
 
 def take_month_alone(session: Session, host_id: str, month: int) -> PostingPeriod:
     """Return the month's row, locked against everybody who posts or closes."""
-    insert_if_absent(session, PostingPeriod, _open_row(host_id, month))
-    return session.execute(
-        select(PostingPeriod)
-        .where(PostingPeriod.host_id == host_id, PostingPeriod.month == month)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).scalar_one()
+    asked = {"host": host_id, "month": month}
+    row = session.execute(_MONTH_ALONE, asked).scalar_one_or_none()
+    if row is None:
+        insert_if_absent(session, PostingPeriod, _open_row(host_id, month))
+        row = session.execute(_MONTH_ALONE, asked).scalar_one()
+    return row
 
 
 def compute_seal(session: Session, host_id: str, month: int) -> Seal:
     """Return the seal over all charges posted into that month, as the database holds them now."""
-    rows = session.execute(
-        select(Charge.row_hash, Charge.total_fen).where(Charge.host_id == host_id, Charge.posting_month == month)
-    ).all()
+    rows = session.execute(POSTED, {"host": host_id, "month": month}).all()
     hashes = sorted(row.row_hash for row in rows)
     return Seal(len(rows), sum(row.total_fen for row in rows), sha256_hex("".join(f"{h}\n" for h in hashes).encode()))
 
 
-def checklist(session: Session, host_id: str, month: int) -> list[OpenPoint]:
-    """Return what is still open for a host's month; empty where it may be closed. Reads only."""
-    start, end = month_bounds(month)
-    charged = (
-        select(Charge.charge_id)
-        .where(Charge.booking_id == Booking.booking_id, Charge.purpose == ChargePurpose.USE.value)
-        .exists()
-    )
-    uncharged = select(Booking.booking_id).where(
-        Booking.host_id == host_id,
-        Booking.purpose == UsePurpose.CUSTOMER.value,
-        Booking.state.in_(_UNCHARGED_STATES),
-        Booking.slot_to > start,
-        Booking.slot_to <= end,
-        ~charged,
-    )
-    sessions = select(UsageSession.session_id).where(
-        UsageSession.instrument_id.in_(_instruments(host_id)),
-        UsageSession.ended_at.is_(None),
-        UsageSession.started_at < end,
-        UsageSession.last_at < end,  # one that is known to run on belongs to a later month
-    )
-    unmatched = (
-        select(UsageSession.session_id)
-        .join(Due, (Due.kind == DueKind.MATCH_SESSION.value) & (Due.subject_id == UsageSession.session_id))
-        .where(UsageSession.instrument_id.in_(_instruments(host_id)), UsageSession.started_at < end)
-    )
-    of_month = select(Charge.charge_id).where(Charge.host_id == host_id, Charge.posting_month == month)
-    anomalies = select(Anomaly.anomaly_id).where(
-        Anomaly.host_id == host_id,
-        or_(
-            (Anomaly.subject_kind == "charge") & Anomaly.subject_id.in_(of_month),
-            (Anomaly.subject_kind != "charge") & (Anomaly.found_at >= start) & (Anomaly.found_at < end),
-        ),
-        ~select(AnomalyDecision.anomaly_id).where(AnomalyDecision.anomaly_id == Anomaly.anomaly_id).exists(),
-    )
-    drafts = select(Statement.statement_id).where(
-        Statement.host_id == host_id, Statement.month == month, Statement.state == StatementState.DRAFT.value
-    )
-    unbilled = of_month.where(
-        ~select(StatementLine.charge_id).where(StatementLine.charge_id == Charge.charge_id).exists()
-    )
-    disputes = select(Dispute.dispute_id).where(Dispute.charge_id.in_(of_month), dispute_is_open())
-    corrections = select(Correction.correction_id).where(Correction.charge_id.in_(of_month), correction_waits())
-    undone = select(Booking.booking_id).where(
-        Booking.host_id == host_id,
-        Booking.state.in_((BookingState.CONFIRMED.value, BookingState.SCHEDULED.value)),
-        Booking.calendar_row_id.is_not(None),
-        Booking.slot_to > start,
-        Booking.slot_to <= end,
-    )
-    questions = (
-        ("undone_bookings", "时段已过但未办结的预约", "bookings whose slot is over and that are not done", undone),
-        ("uncharged_bookings", "已完成但未计费的预约", "bookings that are done but not charged", uncharged),
-        ("open_sessions", "尚未结束的使用", "sessions that are still open", sessions),
-        ("unmatched_sessions", "尚未匹配预约的使用", "sessions not matched to a booking yet", unmatched),
-        ("undecided_anomalies", "尚未处理的异常", "anomalies nobody has decided", anomalies),
-        ("open_disputes", "未办结的异议", "disputes that are open", disputes),
-        ("waiting_corrections", "待审批的更正", "corrections nobody has decided", corrections),
-        ("draft_statements", "尚未定稿的结算单", "statements that are drafts", drafts),
-        ("unbilled_charges", "尚未列入结算单的收费", "charges on no statement", unbilled),
-    )
-    points = []
-    for what, zh, en, query in questions:
-        found = sorted(session.execute(query).scalars())
-        if found:
-            points.append(OpenPoint(what, zh, en, len(found), tuple(found[:_LISTED_MAX])))
-    return points
+def read_checklist(work: Work, host_id: str, month: int) -> tuple[PeriodState, list[OpenPoint]]:
+    """Return whether a host's month is closed, and what is open of it. Refused: 404, 403 for others, 422."""
+    if work.session.get(Host, host_id) is None:
+        raise not_found("依托单位", "host", host_id)
+    require_host_role(work, host_id, _SEERS, "查看关账清单", "see what is open")
+    require_month(month)
+    row = work.session.get(PostingPeriod, (host_id, month))
+    state = PeriodState.OPEN if row is None else PeriodState(row.state)
+    return state, checklist(work.session, host_id, month)
 
 
 def close_month(work: Work, host_id: str | None, month: int) -> list[ClosedMonth]:
@@ -200,7 +115,7 @@ def close_month(work: Work, host_id: str | None, month: int) -> list[ClosedMonth
     if work.now < month_bounds(month)[1]:
         raise conflict(
             "month_not_over",
-            f"{month} 月尚未结束,不能关账。",
+            f"{month} 月尚未结束;请在月末之后关账。",
             f"Month {month} is not over yet; close it after its last day.",
             month=month,
         )
@@ -229,8 +144,8 @@ def _refuse_while_open(session: Session, hosts: list[str], month: int) -> None:
     en = "; ".join(f"{one}: " + ", ".join(f"{p.count} {p.en}" for p in points) for one, points in found.items())
     raise conflict(
         "month_not_done",
-        f"{month} 月还不能关账:{zh}。",
-        f"Month {month} cannot be closed yet. {en}.",
+        f"{month} 月还不能关账,请先处理:{zh}。",
+        f"Month {month} cannot be closed yet; settle these first. {en}.",
         month=month,
         open={
             one: [{"what": p.what, "count": p.count, "subjects": list(p.subjects)} for p in points]
@@ -278,7 +193,3 @@ def _open_row(host_id: str, month: int) -> dict[str, object]:
         "locked_by": None,
         "locked_at": None,
     }
-
-
-def _instruments(host_id: str) -> Select[str]:
-    return select(Instrument.instrument_id).where(Instrument.host_id == host_id)

@@ -7,7 +7,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, case, func, select
 from sqlalchemy.orm import Session
 
 from store.canonical import GENESIS, sha256_hex
@@ -20,6 +20,29 @@ from store.tables.usage import UsageEntry, UsageStream
 from wire.messages import StreamKind
 
 CHARGES, STATEMENTS, USAGE, AUDIT = "charges", "statements", "usage:", "audit:"
+
+# Put together once: a close, and verification after it, asks this of every chain of every host.
+POSTED = select(Charge.row_hash, Charge.total_fen).where(
+    Charge.host_id == bindparam("host"), Charge.posting_month == bindparam("month")
+)
+"""Hash and amount of every charge that was posted into a host's month."""
+_FINAL = select(Statement.content_sha256, Statement.total_fen).where(
+    Statement.host_id == bindparam("host"),
+    Statement.month == bindparam("month"),
+    Statement.state == StatementState.FINAL.value,
+)
+_STREAM = (UsageEntry.agent_id == bindparam("agent"), UsageEntry.stream == bindparam("stream"))
+_RUNNING_MS = case((UsageEntry.metric == METRIC_RUNNING, UsageEntry.quantity_ms), else_=0)
+_USAGE = select(func.count(), func.max(UsageEntry.chain_seq), func.coalesce(func.sum(_RUNNING_MS), 0)).where(
+    *_STREAM, UsageEntry.chain_seq <= bindparam("upto")
+)
+_USAGE_HEAD = select(UsageEntry.row_hash).where(*_STREAM, UsageEntry.chain_seq == bindparam("upto"))
+_AUDIT = select(func.count(), func.max(AuditEvent.seq)).where(
+    AuditEvent.chain_id == bindparam("chain"), AuditEvent.seq <= bindparam("upto")
+)
+_AUDIT_HEAD = select(AuditEvent.row_hash).where(
+    AuditEvent.chain_id == bindparam("chain"), AuditEvent.seq == bindparam("upto")
+)
 
 
 @dataclass(frozen=True)
@@ -63,38 +86,21 @@ def seal_chains(session: Session, host_id: str, month: int) -> list[ChainSeal]:
 
 def recompute(session: Session, host_id: str, month: int, chain: str, upto: int | None) -> ChainSeal:
     """Return what a chain holds now; of a hash chain its first `upto` rows. Raises ValueError for another chain."""
-    if chain == CHARGES:
-        charges = session.execute(
-            select(Charge.row_hash, Charge.total_fen).where(Charge.host_id == host_id, Charge.posting_month == month)
-        )
-        return _of_rows(chain, ((row[0], row[1]) for row in charges))
-    if chain == STATEMENTS:
-        final = session.execute(
-            select(Statement.content_sha256, Statement.total_fen).where(
-                Statement.host_id == host_id,
-                Statement.month == month,
-                Statement.state == StatementState.FINAL.value,
-            )
-        )
-        return _of_rows(chain, ((row[0], row[1]) for row in final))
+    if chain in (CHARGES, STATEMENTS):
+        query = POSTED if chain == CHARGES else _FINAL
+        rows = session.execute(query, {"host": host_id, "month": month})
+        return _of_rows(chain, ((row[0], row[1]) for row in rows))
     if chain.startswith(USAGE):
         agent_id, _, stream = chain.removeprefix(USAGE).partition("/")
-        mine = (UsageEntry.agent_id == agent_id, UsageEntry.stream == stream, UsageEntry.chain_seq <= upto)
-        count, last = session.execute(select(func.count(), func.max(UsageEntry.chain_seq)).where(*mine)).one()
-        ms = session.execute(
-            select(func.coalesce(func.sum(UsageEntry.quantity_ms), 0)).where(*mine, UsageEntry.metric == METRIC_RUNNING)
-        ).scalar_one()
-        head = session.get(UsageEntry, (agent_id, stream, last or 0))
-        return ChainSeal(chain, int(count), int(ms), GENESIS if head is None else head.row_hash)
+        asked: dict[str, object] = {"agent": agent_id, "stream": stream, "upto": upto}
+        count, last, ms = session.execute(_USAGE, asked).one()
+        head = session.execute(_USAGE_HEAD, asked | {"upto": last or 0}).scalar_one_or_none()
+        return ChainSeal(chain, int(count), int(ms), GENESIS if head is None else head)
     if chain.startswith(AUDIT):
-        chain_id = chain.removeprefix(AUDIT)
-        count, last = session.execute(
-            select(func.count(), func.max(AuditEvent.seq)).where(
-                AuditEvent.chain_id == chain_id, AuditEvent.seq <= upto
-            )
-        ).one()
-        event = session.get(AuditEvent, (chain_id, last or 0))
-        return ChainSeal(chain, int(count), 0, GENESIS if event is None else event.row_hash)
+        asked = {"chain": chain.removeprefix(AUDIT), "upto": upto}
+        count, last = session.execute(_AUDIT, asked).one()
+        head = session.execute(_AUDIT_HEAD, asked | {"upto": last or 0}).scalar_one_or_none()
+        return ChainSeal(chain, int(count), 0, GENESIS if head is None else head)
     raise ValueError(f"{chain!r} is no chain that a month seals")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from api.charging.access import require_host_role
@@ -21,10 +21,16 @@ from api.charging.statements import BILLERS, home_charges, take_statement
 from api.errors import Refused, conflict, invalid
 from api.work import Work
 from store.money import yuan
+from store.tables.calendar import Booking
 from store.tables.charging import Payment, Settlement, Statement, StatementState, Tender
 from store.upsert import insert_if_absent
 from wire.clock import from_ms, to_ms
 from wire.ids import new_ulid
+
+_PAID = select(func.coalesce(func.sum(Payment.amount_fen), 0)).where(Payment.statement_id == bindparam("statement"))
+_KNOWN = select(Payment.payment_id).where(
+    Payment.tender == bindparam("tender"), Payment.external_ref == bindparam("ref")
+)
 
 
 @dataclass(frozen=True)
@@ -66,10 +72,7 @@ def open_charges(session: Session, statement_id: str) -> list[OpenCharge]:
 
 def paid_fen(session: Session, statement_id: str) -> int:
     """Return the sum of payments recorded against a statement."""
-    total = session.execute(
-        select(func.coalesce(func.sum(Payment.amount_fen), 0)).where(Payment.statement_id == statement_id)
-    ).scalar_one()
-    return int(total)
+    return int(session.execute(_PAID, {"statement": statement_id}).scalar_one())
 
 
 def open_fen(session: Session, statement: Statement) -> int:
@@ -91,19 +94,17 @@ def record_payment(
     require_host_role(work, statement.host_id, BILLERS, "登记收款", "record payments")
     _check_payment(work, amount_fen, external_ref, received_at)
     require_final(statement)
-    known = work.session.execute(
-        select(Payment.payment_id).where(Payment.tender == tender.value, Payment.external_ref == external_ref.strip())
-    ).first()
+    known = work.session.execute(_KNOWN, {"tender": tender.value, "ref": external_ref.strip()}).first()
     if known is not None:
         raise _already_recorded(tender, external_ref)
-    _take_bookings(work.session, open_charges(work.session, statement_id))
+    bookings = _take_bookings(work.session, open_charges(work.session, statement_id))
     charges = open_charges(work.session, statement_id)
     still_open = sum(charge.open_fen for charge in charges)
     if amount_fen > still_open:
         raise conflict(
             "more_than_open",
-            f"收款 {yuan(amount_fen)} 元超过未付金额 {yuan(still_open)} 元。",
-            f"{yuan(amount_fen)} yuan is more than the {yuan(still_open)} yuan that are open.",
+            f"收款 {yuan(amount_fen)} 元超过未付金额,请更正金额;未付 {yuan(still_open)} 元。",
+            f"{yuan(amount_fen)} yuan is more than the {yuan(still_open)} yuan that are open; correct the amount.",
             open_fen=still_open,
             amount_fen=amount_fen,
         )
@@ -138,7 +139,7 @@ def record_payment(
     )
     for charge, part in parts:
         if part == charge.open_fen:
-            close_if_settled(work, take_booking(work.session, charge.booking_id))
+            close_if_settled(work, bookings[charge.booking_id])
     return work.session.get_one(Payment, payment["payment_id"])
 
 
@@ -157,8 +158,8 @@ def settle_by_credit(work: Work, statement_id: str) -> int:
     if not settled:
         raise conflict(
             "no_credit",
-            "没有可用余额,或该结算单已结清。",
-            "There is no credit of this payer, or nothing of this statement is open.",
+            "没有可用余额,或该结算单已结清;请刷新后核对。",
+            "There is no credit of this payer, or nothing of this statement is open; read both again.",
             statement_id=statement_id,
         )
     return settled
@@ -177,7 +178,9 @@ def require_final(statement: Statement) -> None:
 
 def _check_payment(work: Work, amount_fen: int, external_ref: str, received_at: datetime) -> None:
     if amount_fen <= 0:
-        raise invalid("bad_amount", "金额须大于零。", "The amount must be more than zero.", field="amount_fen")
+        raise invalid(
+            "bad_amount", "金额须大于零;请更正。", "The amount must be more than zero; correct it.", field="amount_fen"
+        )
     if not external_ref.strip():
         raise invalid(
             "reference_missing",
@@ -188,23 +191,22 @@ def _check_payment(work: Work, amount_fen: int, external_ref: str, received_at: 
     if received_at > work.now:
         raise invalid(
             "received_later",
-            "到账时间不能晚于现在。",
-            "Money cannot have been received in the future.",
+            "到账时间不能晚于现在;请更正。",
+            "Money cannot have been received in the future; correct the time.",
             field="received_at",
         )
 
 
-def _take_bookings(session: Session, charges: Iterable[OpenCharge]) -> None:
+def _take_bookings(session: Session, charges: Iterable[OpenCharge]) -> dict[str, Booking]:
     """Lock the bookings in one order, so that no reversal comes between reading what is open and settling it."""
-    for booking_id in sorted({charge.booking_id for charge in charges}):
-        take_booking(session, booking_id)
+    return {each: take_booking(session, each) for each in sorted({charge.booking_id for charge in charges})}
 
 
 def _already_recorded(tender: Tender, external_ref: str) -> Refused:
     return conflict(
         "payment_already_recorded",
-        f"凭证 {external_ref.strip()} 已登记过。",
-        f"The reference {external_ref.strip()} has been recorded before.",
+        f"凭证 {external_ref.strip()} 已登记过;请核对凭证号。",
+        f"The reference {external_ref.strip()} has been recorded before; check the reference.",
         tender=tender.value,
         external_ref=external_ref.strip(),
     )

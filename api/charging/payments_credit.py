@@ -89,23 +89,25 @@ def refund_credit(work: Work, payment_id: str, amount_fen: int, external_ref: st
     statement = work.session.get_one(Statement, payment.statement_id)
     require_host_role(work, statement.host_id, REFUNDERS, "登记退款", "record refunds")
     if amount_fen <= 0:
-        raise invalid("bad_amount", "金额须大于零。", "The amount must be more than zero.", field="amount_fen")
+        raise invalid(
+            "bad_amount", "金额须大于零;请更正。", "The amount must be more than zero; correct it.", field="amount_fen"
+        )
     if not external_ref.strip():
         raise invalid("reference_missing", "请填写银行凭证编号。", "Give the bank's reference.", field="external_ref")
     left = credit_fen(work.session, payment_id)
     if amount_fen > left:
         raise conflict(
             "more_than_credit",
-            f"该笔收款可退余额为 {yuan(left)} 元。",
-            f"{yuan(left)} yuan of this payment can be paid back.",
+            f"请更正金额,该笔收款可退余额为 {yuan(left)} 元。",
+            f"{yuan(left)} yuan of this payment can be paid back; correct the amount.",
             left_fen=left,
         )
     entry_id = _add(work, payment_id, CreditKind.REFUND, amount_fen, reason.strip(), external_ref=external_ref.strip())
     if entry_id is None:
         raise conflict(
             "refund_already_recorded",
-            f"凭证 {external_ref.strip()} 已登记过。",
-            f"The reference {external_ref.strip()} has been recorded before.",
+            f"凭证 {external_ref.strip()} 已登记过;请核对凭证号。",
+            f"The reference {external_ref.strip()} has been recorded before; check the reference.",
             external_ref=external_ref.strip(),
         )
     work.audit(

@@ -1,7 +1,7 @@
 """What a use costs. Pure, integers only: the same function makes the quote, the charge and the recomputation.
 
 Called by booking (quote), charging (charge) and verification (`calc_version` stays with each charge, and an old
-function is never edited: a changed rule is a new entry of CALC_VERSIONS). The rules are in rating_v1 and rating_v2,
+function is never edited: a changed rule is a new entry of CALC_VERSIONS). The rules are in rating_v1 to rating_v3,
 what goes in and comes out in rating_types.
 """
 
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from api.charging.rating_types import (
     NOTHING_ASKED,
     Asked,
+    Days,
     Discount,
     Ending,
     ManualItem,
@@ -24,6 +25,7 @@ from api.charging.rating_types import (
 )
 from api.charging.rating_v1 import billed_time, rate_v1
 from api.charging.rating_v2 import rate_v2
+from api.charging.rating_v3 import rate_v3
 from api.charging.tariff_body import TariffBody, UserCategory
 from store.tables.calendar import BookingMode
 
@@ -48,8 +50,10 @@ __all__ = [
     "rate",
 ]
 
-CURRENT_CALC_VERSION = "2"
-CALC_VERSIONS: MappingProxyType[str, Callable[[RatingInput], Rated]] = MappingProxyType({"1": rate_v1, "2": rate_v2})
+CURRENT_CALC_VERSION = "3"
+CALC_VERSIONS: MappingProxyType[str, Callable[[RatingInput], Rated]] = MappingProxyType(
+    {"1": rate_v1, "2": rate_v2, "3": rate_v3}
+)
 
 
 def rate(given: RatingInput, calc_version: str = CURRENT_CALC_VERSION) -> Rated:
@@ -69,14 +73,16 @@ def quote_input(
     slot_ms: int,
     quantity: int,
     asked: Asked = NOTHING_ASKED,
+    days: Days = (),
 ) -> RatingInput:
     """Return what a booking would be priced by if exactly the booked slot were used.
 
-    The times are part of it only where the tariff is of a schema that may look at them.
+    The times are part of it only where the tariff is of a schema that may look at them; `days` only with one that
+    follows the public calendar (see api.charging.public_days).
     """
     times = None
     if tariff.schema_name != "openlab.tariff/1":
-        times = Times(slot_from_ms, (Piece(slot_from_ms, slot_from_ms + slot_ms, slot_ms),))
+        times = Times(slot_from_ms, (Piece(slot_from_ms, slot_from_ms + slot_ms, slot_ms),), days)
     return RatingInput(tariff, category, mode, slot_ms, slot_ms, quantity, times, asked)
 
 

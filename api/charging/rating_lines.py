@@ -1,13 +1,13 @@
-"""The lines of calculation 2 that price the use itself: set-up, time by unit, band, slot or package, and counts. Pure.
+"""The lines of calculations 2 and 3 that price the use itself: time by unit, band, slot or package, and counts. Pure.
 
-Part of calculation 2 (rating_v2, which gives the rules): changed only together with it, by a new calculation.
+Part of them (rating_v2 gives the rules): changed only by a new calculation.
 """
 
 from collections.abc import Iterable, Sequence
 
 from api.charging.bands import cut
 from api.charging.rating_types import Piece, RatedLine, RatingInput, Unpriceable
-from api.charging.tariff_body import Band, FirstPrice, Prices, SlotPrice, TimeBasis, TimePrice, UnitPrice
+from api.charging.tariff_body import Band, Day, FirstPrice, Prices, SlotPrice, TimeBasis, TimePrice, UnitPrice
 from store.money import round_half_up
 from store.tables.charging import Component
 
@@ -82,7 +82,7 @@ def _banded(given: RatingInput, price: TimePrice, bands: Sequence[Band]) -> tupl
     by_band: dict[str, int] = {}
     by_window: dict[tuple[str, int], int] = {}
     last = ""
-    for band, window_ms, ms in _in_bands(_pieces(given), bands):
+    for band, window_ms, ms in _in_bands(_pieces(given), bands, _day_kinds(given)):
         if band is not None and band.package_fen is not None:
             by_window[band.code, window_ms] = by_window.get((band.code, window_ms), 0) + ms
             continue
@@ -131,11 +131,17 @@ def _pieces(given: RatingInput) -> Sequence[Piece]:
     return (Piece(start, start + given.slot_ms, given.slot_ms),)
 
 
-def _in_bands(pieces: Iterable[Piece], bands: Sequence[Band]) -> Iterable[tuple[Band | None, int, int]]:
+def _day_kinds(given: RatingInput) -> dict[int, Day]:
+    return given.times.day_kinds if given.times is not None and given.times.days else {}
+
+
+def _in_bands(
+    pieces: Iterable[Piece], bands: Sequence[Band], days: dict[int, Day]
+) -> Iterable[tuple[Band | None, int, int]]:
     """Yield (band, start of its window, running milliseconds) in the order of time."""
     for piece in sorted(pieces, key=lambda each: (each.from_ms, each.to_ms)):
         length, before = piece.to_ms - piece.from_ms, 0
-        for stretch in cut(bands, piece.from_ms, max(piece.to_ms, piece.from_ms + 1)):
+        for stretch in cut(bands, piece.from_ms, max(piece.to_ms, piece.from_ms + 1), days):
             gone = stretch.to_ms - piece.from_ms
             until = piece.running_ms if gone >= length else piece.running_ms * gone // length
             yield stretch.band, stretch.window_ms, until - before
@@ -146,7 +152,7 @@ def _band_at_start(given: RatingInput, bands: Sequence[Band]) -> str:
     """The band in which the slot starts: where nothing was used, the minimum is billed there."""
     assert given.times is not None
     start = given.times.slot_from_ms
-    stretch = next(iter(cut(bands, start, start + 1)))
+    stretch = next(iter(cut(bands, start, start + 1, _day_kinds(given))))
     return "" if stretch.band is None or stretch.band.unit_fen is None else stretch.band.code
 
 

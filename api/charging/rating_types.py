@@ -4,8 +4,10 @@ Shared by the calculations (rating_v1, rating_v2), the documents that are hashed
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
-from api.charging.tariff_body import TariffBody, UserCategory
+from api.charging.bands import number_of_day
+from api.charging.tariff_body import Day, TariffBody, UserCategory
 from store.tables.calendar import BookingMode
 from store.tables.charging import ChargePurpose, Component
 
@@ -35,12 +37,29 @@ class Piece:
             raise ValueError(f"{self} runs backwards")
 
 
+Days = tuple[tuple[str, Day], ...]
+"""Days (YYYY-MM-DD, ascending) that the public calendar calls a holiday, or makes like another day of the week."""
+
+
 @dataclass(frozen=True)
 class Times:
-    """When: the booked slot's start, and the metered time in pieces. Only prices with bands look at it."""
+    """When: the booked slot's start, and the metered time in pieces. Only prices with bands look at it.
+
+    `days`: what the public calendar said of these days when the price was made, where it said anything.
+    """
 
     slot_from_ms: int
     pieces: tuple[Piece, ...] = ()
+    days: Days = ()
+
+    def __post_init__(self) -> None:
+        if any(one[0] >= other[0] for one, other in pairwise(self.days)):
+            raise ValueError("the days are not in order")
+
+    @property
+    def day_kinds(self) -> dict[int, Day]:
+        """Number of the day -> what it is."""
+        return {number_of_day(day): kind for day, kind in self.days}
 
 
 @dataclass(frozen=True)

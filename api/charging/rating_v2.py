@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from api.charging.rating_lines import line, share_line, use_lines
 from api.charging.rating_types import Ending, ManualItem, Rated, RatedLine, RatingInput, Unpriceable
-from api.charging.tariff_body import OptionKind, OptionPer, Prices
+from api.charging.tariff_body import TARIFF_3, OptionKind, OptionPer, Prices
 from store.money import net_of_vat
 from store.tables.charging import ChargePurpose, Component
 
@@ -27,7 +27,15 @@ _OPTION_COMPONENTS = {
 
 
 def rate_v2(given: RatingInput) -> Rated:
-    """Price by calculation 2. Raises Unpriceable for codes that the tariff does not have, and for missing times."""
+    """Price by calculation 2. Raises Unpriceable for codes that the tariff does not have, for missing times, and for
+    what only later calculations know."""
+    if given.tariff.schema_name == TARIFF_3 or (given.times is not None and given.times.days):
+        raise Unpriceable("calculation 2 does not know the public calendar")
+    return price(given)
+
+
+def price(given: RatingInput) -> Rated:
+    """Price by the rules above, whatever the days of the input are. Raises Unpriceable."""
     if given.instead is not None:
         return _total(given, _instead(given, given.instead), 0)
     tariff, asked = given.tariff, given.asked

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, literal, or_, select
+from sqlalchemy import Select, bindparam, literal, or_, select
 from sqlalchemy.orm import Session
 
 from api.charging.access import visible_to
@@ -22,15 +22,30 @@ from store.tables.charging import (
 )
 from store.upsert import insert_if_absent
 
+# Put together once: building a statement costs more than the database's answer to it.
+_BOOKING_ALONE = (
+    select(Booking)
+    .where(Booking.booking_id == bindparam("booking"))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+_LAST_CHARGE = (
+    select(Charge)
+    .where(Charge.booking_id == bindparam("booking"), Charge.purpose == bindparam("purpose"))
+    .order_by(Charge.revision.desc())
+    .limit(1)
+)
+_STATEMENT_ALONE = (
+    select(Statement)
+    .where(Statement.statement_id == bindparam("statement"))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+
 
 def take_booking(session: Session, booking_id: str) -> Booking:
     """Return the booking, locked: attempts on one booking queue up."""
-    booking = session.execute(
-        select(Booking)
-        .where(Booking.booking_id == booking_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).scalar_one_or_none()
+    booking = session.execute(_BOOKING_ALONE, {"booking": booking_id}).scalar_one_or_none()
     if booking is None:
         raise not_found("预约", "booking", booking_id)
     return booking
@@ -38,12 +53,7 @@ def take_booking(session: Session, booking_id: str) -> Booking:
 
 def last_charge(session: Session, booking_id: str, purpose: str = ChargePurpose.USE.value) -> Charge | None:
     """Return the newest revision of a booking's charge: odd is live, even is reversed, None was never charged."""
-    return session.execute(
-        select(Charge)
-        .where(Charge.booking_id == booking_id, Charge.purpose == purpose)
-        .order_by(Charge.revision.desc())
-        .limit(1)
-    ).scalar_one_or_none()
+    return session.execute(_LAST_CHARGE, {"booking": booking_id, "purpose": purpose}).scalar_one_or_none()
 
 
 def last_charge_before(session: Session, reversal: Charge) -> str:
@@ -59,12 +69,7 @@ def last_charge_before(session: Session, reversal: Charge) -> str:
 
 def take_statement(session: Session, statement_id: str) -> Statement:
     """Return a statement, locked. Refused 404."""
-    statement = session.execute(
-        select(Statement)
-        .where(Statement.statement_id == statement_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).scalar_one_or_none()
+    statement = session.execute(_STATEMENT_ALONE, {"statement": statement_id}).scalar_one_or_none()
     if statement is None:
         raise not_found("结算单", "statement", statement_id)
     return statement
@@ -94,12 +99,45 @@ class StatementParts:
     payments: list[Payment]
 
 
-def statement_seen(actor: Actor) -> Select[Statement]:
-    """Return the statements an actor may see: a payer sees its own once they are issued or final."""
+def charges_seen(
+    actor: Actor,
+    *,
+    host_id: str | None = None,
+    payer_org: str | None = None,
+    booking_id: str | None = None,
+    posting_month: int | None = None,
+) -> Select[Charge]:
+    """Return the selection of charges an actor may see, reversals too; None: whatever it is."""
+    seen = select(Charge).where(visible_to(actor, Charge.host_id.expression, Charge.payer_org.expression))
+    asked = (
+        (Charge.host_id, host_id),
+        (Charge.payer_org, payer_org),
+        (Charge.booking_id, booking_id),
+        (Charge.posting_month, posting_month),
+    )
+    return seen.where(*(column == value for column, value in asked if value is not None))
+
+
+def statement_seen(
+    actor: Actor,
+    *,
+    host_id: str | None = None,
+    payer_org: str | None = None,
+    month: int | None = None,
+    state: StatementState | None = None,
+) -> Select[Statement]:
+    """Return the statements an actor may see: a payer sees its own once they are issued or final. None: whatever."""
     visible = visible_to(actor, Statement.host_id.expression, Statement.payer_org.expression)
     host_side = visible_to(actor, Statement.host_id.expression, literal(None))
     shown = or_(Statement.state == StatementState.FINAL.value, Statement.issued_at.is_not(None))
-    return select(Statement).where(visible, or_(shown, host_side))
+    seen = select(Statement).where(visible, or_(shown, host_side))
+    asked = (
+        (Statement.host_id, host_id),
+        (Statement.payer_org, payer_org),
+        (Statement.month, month),
+        (Statement.state, None if state is None else state.value),
+    )
+    return seen.where(*(column == value for column, value in asked if value is not None))
 
 
 def statement_parts(work: Work, statement_id: str) -> StatementParts:

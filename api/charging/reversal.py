@@ -34,8 +34,8 @@ def reverse_charge(work: Work, charge_id: str, reason: str, *, by_correction: bo
     if last is None or last.charge_id != charge_id or original.revision % 2 == 0:
         raise conflict(
             "not_a_live_charge",
-            f"收费 {charge_id} 已被冲销,或本身就是冲销记录。",
-            f"Charge {charge_id} has been reversed before, or is a reversal itself.",
+            f"收费 {charge_id} 已被冲销,或本身就是冲销记录;请刷新后核对。",
+            f"Charge {charge_id} has been reversed before, or is a reversal itself; read it again.",
             charge_id=charge_id,
         )
     disputed = select(Dispute.dispute_id).where(Dispute.charge_id == charge_id, dispute_is_open())

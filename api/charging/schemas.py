@@ -206,6 +206,8 @@ class ExplanationAnswer(Answer):
     slot_ms: int
     running_ms: int
     quantity: int
+    days: dict[str, str]
+    """Days of the public calendar that the price looked at: `holiday`, or the day of the week it was like."""
     uses: list[ExplainedUseAnswer]
     evidence: list[EvidenceAnswer]
     anomalies: list[AnomalyAnswer]
@@ -233,6 +235,7 @@ class ExplanationAnswer(Answer):
             slot_ms=found.given.slot_ms,
             running_ms=found.given.running_ms,
             quantity=found.given.quantity,
+            days={} if found.given.times is None else {day: kind.value for day, kind in found.given.times.days},
             uses=[ExplainedUseAnswer.model_validate(use) for use in found.uses],
             evidence=[EvidenceAnswer.model_validate(each) for each in found.evidence],
             anomalies=[AnomalyAnswer.of(*each) for each in found.anomalies],

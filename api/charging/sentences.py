@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from api.charging.rating_types import RatedLine, RatingInput
 from api.charging.sentences_extra import EXTRA, Sentence, percent
-from api.charging.tariff_body import Prices, SlotPrice, TimePrice, UnitPrice
+from api.charging.tariff_body import Band, Day, Prices, SlotPrice, TimePrice, UnitPrice
 from store.money import yuan
 
 __all__ = ["Sentence", "explain_line", "percent"]
@@ -90,18 +90,30 @@ def _band(line: RatedLine, given: RatingInput) -> Sentence:
     if band is None:
         where = Sentence("其中标准时段", "of it at other times")
     else:
+        days = _holidays(band)
         where = Sentence(
-            f"其中 {code} 时段({band.starts}–{band.ends})", f"of it in band {code} ({band.starts}-{band.ends})"
+            f"其中 {code} 时段({band.starts}–{band.ends}{days.zh})",
+            f"of it in band {code} ({band.starts}-{band.ends}{days.en})",
         )
     return Sentence(f"{used.zh};{where.zh}:{amount.zh}", f"{used.en}; {where.en}: {amount.en}")
 
 
+def _holidays(band: Band) -> Sentence:
+    """What is said of a band's days: only that of public holidays, which nobody reads off the date."""
+    if Day.HOLIDAY not in band.days:
+        return Sentence("", "")
+    if band.days == (Day.HOLIDAY,):
+        return Sentence(",法定节假日", ", public holidays")
+    return Sentence(",含法定节假日", ", public holidays too")
+
+
 def _package(line: RatedLine, given: RatingInput) -> Sentence:
     band = next(each for each in _time_price(given).bands or () if each.code == line.item_code)
-    times = f"{line.quantity} × {yuan(line.unit_fen)}"
+    times, days = f"{line.quantity} × {yuan(line.unit_fen)}", _holidays(band)
+    en = f"package {band.code} ({band.starts}-{band.ends}{days.en}), whole once it is used"
     return Sentence(
-        f"套餐 {band.code}({band.starts}–{band.ends}),用过即按整段计:{times} 元 = {yuan(line.amount_fen)} 元",
-        f"package {band.code} ({band.starts}-{band.ends}), whole once it is used: {times} = {yuan(line.amount_fen)}",
+        f"套餐 {band.code}({band.starts}–{band.ends}{days.zh}),用过即按整段计:{times} 元 = {yuan(line.amount_fen)} 元",
+        f"{en}: {times} = {yuan(line.amount_fen)}",
     )
 
 

@@ -4,9 +4,11 @@ The worker calls `charge_booking` for every booking that is due, as often as it 
 (booking, purpose, revision) is unique, odd revisions charge and even ones reverse the one before.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from api.booking.states import CHARGEABLE
 from api.charging import anomalies
 from api.charging.access import require_host_role
 from api.charging.closing import close_booking, may_close
@@ -22,7 +24,8 @@ from api.charging.rating_lines import basis_ms
 from api.charging.repository import last_charge, last_charge_before, store_charge, take_booking
 from api.charging.reversal import require_reason, reverse_charge
 from api.charging.tariffs import pinned_tariff
-from api.charging.use import Use, use_of, what_is_missing
+from api.charging.use import Use, late_sessions, use_of, what_is_missing
+from api.charging.waiting import is_undecided
 from api.errors import conflict
 from api.work import Work
 from store.series import SeriesStore
@@ -33,8 +36,6 @@ from store.tables.registry import Instrument
 from wire.clock import from_ms, to_ms
 
 __all__ = ["ChargeOutcome", "Charged", "charge_booking", "recharge_booking", "reverse_charge"]
-
-_CHARGEABLE = (BookingState.COMPLETED, BookingState.RESULTS_CONFIRMED, BookingState.REPORTED, BookingState.CLOSED)
 
 
 class Charged(StrEnum):
@@ -58,10 +59,12 @@ class ChargeOutcome:
 def charge_booking(work: Work, booking_id: str, series: SeriesStore) -> ChargeOutcome:
     """Post the charge of a booking's use. Harmless to repeat.
 
-    posted: charge, lines, evidence and anomalies are in this transaction. already: it was charged before (a reversed
-    charge stays reversed; see `recharge_booking`). waits: a session is open or unmatched, the booking is not done, or
-    the series has no samples up to the end of use yet and 24 h have not passed. no_charge: internal use or
-    maintenance; the booking is closed. Raises Refused 404 for an unknown booking and SeriesUnavailable.
+    posted: charge, lines, evidence and anomalies are in this transaction; where use was matched after the last charge
+    (it came late), that charge is reversed in it first. already: it was charged before (a reversed charge stays
+    reversed; see `recharge_booking`). waits: a session is open or unmatched, the booking is not done, the charge that
+    late use replaces is disputed, or the series has no samples up to the end of use yet and 24 h have not passed.
+    no_charge: internal use or maintenance; the booking is closed. Raises Refused 404 for an unknown booking and
+    SeriesUnavailable.
     """
     booking = take_booking(work.session, booking_id)
     if booking.purpose != UsePurpose.CUSTOMER.value:
@@ -72,9 +75,31 @@ def charge_booking(work: Work, booking_id: str, series: SeriesStore) -> ChargeOu
             return ChargeOutcome(Charged.NO_CHARGE, reason=f"purpose_{booking.purpose}")
         return ChargeOutcome(Charged.WAITS, reason="booking_not_done")
     last = last_charge(work.session, booking_id)
-    if last is not None:
-        return ChargeOutcome(Charged.ALREADY, last.charge_id, "" if last.revision % 2 else "reversed")
-    return _charge(work, booking, series, revision=1, reason="")
+    if last is None:
+        return _charge(work, booking, series, revision=1, reason="")
+    if last.revision % 2 == 0:
+        return ChargeOutcome(Charged.ALREADY, last.charge_id, "reversed")
+    late = late_sessions(work.session, booking, last)
+    return _charge_late(work, booking, series, last, late) if late else ChargeOutcome(Charged.ALREADY, last.charge_id)
+
+
+def _charge_late(work: Work, booking: Booking, series: SeriesStore, last: Charge, late: Sequence[str]) -> ChargeOutcome:
+    """Take back a charge that does not know all of the use, and post the whole anew: both or neither.
+
+    Whatever its statement says by now: nothing of that changes, both are billed with the first open month, marked.
+    """
+    if is_undecided(work.session, last.charge_id):
+        return ChargeOutcome(Charged.WAITS, last.charge_id, "disputed")
+    instrument = work.session.get_one(Instrument, booking.instrument_id)
+    waits = what_is_missing(work, booking, use_of(work.session, booking, instrument), series)
+    if waits:
+        return ChargeOutcome(Charged.WAITS, last.charge_id, waits)
+    reason = f"use that came late: {', '.join(late)}"
+    reverse_charge(work, last.charge_id, reason)
+    outcome = recharge_booking(work, booking.booking_id, series, reason)
+    if outcome.result is not Charged.POSTED:
+        raise RuntimeError(f"charge {last.charge_id} was reversed and nothing replaces it: {outcome}")
+    return outcome
 
 
 def recharge_booking(work: Work, booking_id: str, series: SeriesStore, reason: str) -> ChargeOutcome:
@@ -89,8 +114,8 @@ def recharge_booking(work: Work, booking_id: str, series: SeriesStore, reason: s
     if last is None or last.revision % 2:
         raise conflict(
             "charge_is_live",
-            "只有已冲销的收费才能重新计费。",
-            "Only a charge that was reversed can be posted again.",
+            "只有已冲销的收费才能重新计费;请先冲销。",
+            "Only a charge that was reversed can be posted again; reverse it first.",
             booking_id=booking_id,
         )
     outcome = _charge(work, booking, series, revision=last.revision + 1, reason=reason.strip())
@@ -103,7 +128,7 @@ def recharge_booking(work: Work, booking_id: str, series: SeriesStore, reason: s
 
 
 def _charge(work: Work, booking: Booking, series: SeriesStore, revision: int, reason: str) -> ChargeOutcome:
-    if booking.state not in _CHARGEABLE:
+    if booking.state not in CHARGEABLE:
         return ChargeOutcome(Charged.WAITS, reason="booking_not_done")
     instrument = work.session.get_one(Instrument, booking.instrument_id)
     use = use_of(work.session, booking, instrument)

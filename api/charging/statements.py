@@ -44,6 +44,41 @@ __all__ = [
 
 BILLERS = (Role.FINANCE,)
 
+# Put together once: building a statement costs more than the database's answer to it.
+_OF_PAYER = (
+    Statement.host_id == bindparam("host"),
+    Statement.payer_org == bindparam("payer"),
+    Statement.month == bindparam("month"),
+)
+_DRAFT = select(Statement).where(*_OF_PAYER, Statement.state == StatementState.DRAFT.value)
+_LAST_PART = select(func.coalesce(func.max(Statement.part), 0)).where(*_OF_PAYER)
+_ITEMS = (
+    select(Charge.charge_id, Charge.row_hash, StatementLine.amount_fen, Charge.net_fen)
+    .join(Charge, Charge.charge_id == StatementLine.charge_id)
+    .where(StatementLine.statement_id == bindparam("statement_id"))
+    .order_by(StatementLine.line_no)
+)
+_UNBILLED = select(
+    Charge.charge_id, Charge.row_hash, Charge.total_fen, Charge.net_fen, Charge.service_at, Charge.revision
+).where(
+    Charge.host_id == bindparam("host"),
+    Charge.payer_org == bindparam("payer"),
+    Charge.posting_month == bindparam("month"),
+    ~select(StatementLine.charge_id).where(StatementLine.charge_id == Charge.charge_id).exists(),
+)
+_ON_IT = select(StatementLine.charge_id).where(StatementLine.statement_id == bindparam("statement_id"))
+_QUARRELS = (
+    select(Dispute.charge_id).where(Dispute.charge_id.in_(_ON_IT), dispute_is_open()),
+    select(Correction.charge_id).where(Correction.charge_id.in_(_ON_IT), correction_waits()),
+)
+_NEXT_NUMBER = (
+    update(NumberSeries)
+    .where(NumberSeries.series == bindparam("of"))
+    .values(last_no=NumberSeries.last_no + 1)
+    .returning(NumberSeries.last_no)
+    .execution_options(synchronize_session=False)
+)
+
 
 def prepare_statement(work: Work, host_id: str, payer_org: str, month: int) -> Statement:
     """Return the draft with every charge of that posting month that is on no final statement; makes or refreshes it.
@@ -53,23 +88,17 @@ def prepare_statement(work: Work, host_id: str, payer_org: str, month: int) -> S
     require_host_role(work, host_id, BILLERS, "编制结算单", "prepare statements")
     _check_parties(work.session, host_id, payer_org, month)
     take_month_alone(work.session, host_id, month)
-    draft = work.session.execute(
-        select(Statement).where(
-            Statement.host_id == host_id,
-            Statement.payer_org == payer_org,
-            Statement.month == month,
-            Statement.state == StatementState.DRAFT.value,
-        )
-    ).scalar_one_or_none()
+    asked = {"host": host_id, "payer": payer_org, "month": month}
+    draft = work.session.execute(_DRAFT, asked).scalar_one_or_none()
     before = [] if draft is None else statement_items(work.session, draft.statement_id)
     if draft is not None:
         work.session.execute(delete(StatementLine).where(StatementLine.statement_id == draft.statement_id))
-    items = _unbilled(work.session, host_id, payer_org, month)
+    items = _unbilled(work.session, asked)
     if not items:
         raise conflict(
             "nothing_to_bill",
-            f"{payer_org} 在 {month} 月没有未结算的收费。",
-            f"{payer_org} has no unbilled charge of host {host_id} in {month}.",
+            f"{payer_org} 在 {month} 月没有未结算的收费;请核对单位和月份。",
+            f"{payer_org} has no unbilled charge, check firm and month: host {host_id} in {month}.",
             host_id=host_id,
             payer_org=payer_org,
             month=month,
@@ -78,7 +107,7 @@ def prepare_statement(work: Work, host_id: str, payer_org: str, month: int) -> S
     kind = StatementKind.CREDIT_NOTE if total < 0 else StatementKind.STATEMENT
     statement = draft or Statement(statement_id=new_ulid(), host_id=host_id, payer_org=payer_org, month=month)
     if draft is None:
-        statement.part = _next_part(work.session, host_id, payer_org, month)
+        statement.part = int(work.session.execute(_LAST_PART, asked).scalar_one()) + 1
     statement.kind, statement.state, statement.number = kind.value, StatementState.DRAFT.value, None
     statement.total_fen, statement.line_count = total, len(items)
     statement.prepared_by, statement.prepared_at = work.actor.person_id, work.now
@@ -119,8 +148,8 @@ def finalize_statement(work: Work, statement_id: str) -> Statement:
     if statement.state != StatementState.DRAFT.value:
         raise conflict(
             "not_a_draft",
-            f"结算单 {statement.number} 已定稿。",
-            f"Statement {statement.number} is final already.",
+            f"结算单 {statement.number} 已定稿;请刷新后查看。",
+            f"Statement {statement.number} is final already; read it again.",
             number=statement.number,
         )
     items = statement_items(work.session, statement_id)
@@ -179,13 +208,7 @@ _HOME_CHARGES = _home_charges()
 
 def statement_items(session: Session, statement_id: str) -> list[StatementItem]:
     """Return the lines of a statement in their order, with what the charges say."""
-    rows = session.execute(
-        select(Charge.charge_id, Charge.row_hash, StatementLine.amount_fen, Charge.net_fen)
-        .join(Charge, Charge.charge_id == StatementLine.charge_id)
-        .where(StatementLine.statement_id == statement_id)
-        .order_by(StatementLine.line_no)
-    )
-    return [StatementItem(*row) for row in rows]
+    return [StatementItem(*row) for row in session.execute(_ITEMS, {"statement_id": statement_id})]
 
 
 def head_of(statement: Statement) -> StatementHead:
@@ -214,37 +237,19 @@ def _check_parties(session: Session, host_id: str, payer_org: str, month: int) -
         raise not_found("单位", "organisation", payer_org)
 
 
-def _unbilled(session: Session, host_id: str, payer_org: str, month: int) -> list[StatementItem]:
-    billed = select(StatementLine.charge_id).where(StatementLine.charge_id == Charge.charge_id).exists()
-    rows = session.execute(
-        select(
-            Charge.charge_id, Charge.row_hash, Charge.total_fen, Charge.net_fen, Charge.service_at, Charge.revision
-        ).where(Charge.host_id == host_id, Charge.payer_org == payer_org, Charge.posting_month == month, ~billed)
-    ).all()
+def _unbilled(session: Session, asked: dict[str, object]) -> list[StatementItem]:
+    rows = session.execute(_UNBILLED, asked).all()
     ordered = sorted(rows, key=lambda row: (row.service_at, row.revision, row.charge_id))
     return [StatementItem(*row[:4]) for row in ordered]
-
-
-def _next_part(session: Session, host_id: str, payer_org: str, month: int) -> int:
-    last = session.execute(
-        select(func.max(Statement.part)).where(
-            Statement.host_id == host_id, Statement.payer_org == payer_org, Statement.month == month
-        )
-    ).scalar_one()
-    return 1 if last is None else int(last) + 1
 
 
 def _next_number(work: Work, host_id: str) -> str:
     """Return the next number of the host in the year (Asia/Shanghai) of the instant; a rollback gives it back."""
     series = f"statement:{host_id}:{work.now.astimezone(SHANGHAI).year}"
-    insert_if_absent(work.session, NumberSeries, {"series": series, "last_no": 0})
-    number = work.session.execute(
-        update(NumberSeries)
-        .where(NumberSeries.series == series)
-        .values(last_no=NumberSeries.last_no + 1)
-        .returning(NumberSeries.last_no)
-        .execution_options(synchronize_session=False)
-    ).scalar_one()
+    number = work.session.execute(_NEXT_NUMBER, {"of": series}).scalar_one_or_none()
+    if number is None:  # once a series
+        insert_if_absent(work.session, NumberSeries, {"series": series, "last_no": 0})
+        number = work.session.execute(_NEXT_NUMBER, {"of": series}).scalar_one()
     return f"{host_id.upper()}-{work.now.astimezone(SHANGHAI).year}-{number:04d}"
 
 
@@ -252,18 +257,16 @@ def _require_undisputed(work: Work, statement: Statement) -> None:
     if statement.issued_at is not None and statement.dispute_until is not None and work.now < statement.dispute_until:
         raise conflict(
             "dispute_window_open",
-            f"异议期至 {rfc3339(statement.dispute_until)};此后方可定稿。",
+            f"异议期至 {rfc3339(statement.dispute_until)};请在此之后定稿。",
             f"The payer may object until {rfc3339(statement.dispute_until)}; make it final after that.",
             dispute_until=rfc3339(statement.dispute_until),
         )
-    on_it = select(StatementLine.charge_id).where(StatementLine.statement_id == statement.statement_id)
-    disputed = select(Dispute.charge_id).where(Dispute.charge_id.in_(on_it), dispute_is_open())
-    waiting = select(Correction.charge_id).where(Correction.charge_id.in_(on_it), correction_waits())
-    charges = sorted({*work.session.execute(disputed).scalars(), *work.session.execute(waiting).scalars()})
+    asked = {"statement_id": statement.statement_id}
+    charges = sorted({found for query in _QUARRELS for found in work.session.execute(query, asked).scalars()})
     if charges:
         raise conflict(
             "disputed",
-            f"有 {len(charges)} 笔收费存在未办结的异议或更正,不能定稿。",
+            f"有 {len(charges)} 笔收费存在未办结的异议或更正,不能定稿;请先处理。",
             f"{len(charges)} charges are disputed or have a correction that waits; decide those first.",
             charges=charges,
         )

@@ -6,7 +6,7 @@ Without issuing, a statement becomes final at once and the same window runs afte
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from api.charging.access import require_host_role
@@ -17,21 +17,23 @@ from store.tables.accounts import Role
 from store.tables.charging import Statement, StatementState
 from store.tables.disputes import BillingTerms
 from store.tables.registry import Host
+from store.types import UtcDateTime
 from store.upsert import insert_if_absent
 
 DEFAULT_DISPUTE_DAYS = 7
 DISPUTE_DAYS_MAX = 60
 ISSUERS = (Role.FINANCE,)
+_DISPUTE_DAYS = (
+    select(BillingTerms.dispute_days)
+    .where(BillingTerms.host_id == bindparam("host"), BillingTerms.valid_from <= bindparam("at", type_=UtcDateTime))
+    .order_by(BillingTerms.valid_from.desc())
+    .limit(1)
+)
 
 
 def dispute_days(session: Session, host_id: str, at: datetime) -> int:
     """Return for how many days payers of this host may object to what is issued (or made final) at an instant."""
-    found = session.execute(
-        select(BillingTerms.dispute_days)
-        .where(BillingTerms.host_id == host_id, BillingTerms.valid_from <= at)
-        .order_by(BillingTerms.valid_from.desc())
-        .limit(1)
-    ).scalar_one_or_none()
+    found = session.execute(_DISPUTE_DAYS, {"host": host_id, "at": at}).scalar_one_or_none()
     return DEFAULT_DISPUTE_DAYS if found is None else found
 
 
@@ -46,8 +48,8 @@ def set_dispute_days(work: Work, host_id: str, days: int, valid_from: datetime) 
     if not 0 <= days <= DISPUTE_DAYS_MAX:
         raise invalid(
             "bad_days",
-            f"异议期为 0 至 {DISPUTE_DAYS_MAX} 天。",
-            f"The window has 0 to {DISPUTE_DAYS_MAX} days.",
+            f"请填写异议期:0 至 {DISPUTE_DAYS_MAX} 天。",
+            f"Give the window in days: 0 to {DISPUTE_DAYS_MAX} days.",
             field="dispute_days",
         )
     last = work.session.execute(
@@ -67,8 +69,8 @@ def set_dispute_days(work: Work, host_id: str, days: int, valid_from: datetime) 
     if earlier or not insert_if_absent(work.session, BillingTerms, row):
         raise conflict(
             "terms_not_later",
-            "生效时间须晚于现在和已有的设置。",
-            "They must begin later than now and than what is set already.",
+            "生效时间须晚于现在和已有的设置;请改为更晚的时间。",
+            "They begin later than now and than what is set already; choose a later time.",
             field="valid_from",
         )
     work.audit("billing_terms.set", f"host:{host_id}", host_id=host_id, after={"dispute_days": days})
@@ -85,8 +87,8 @@ def issue_statement(work: Work, statement_id: str) -> Statement:
     if statement.state != StatementState.DRAFT.value:
         raise conflict(
             "not_a_draft",
-            f"结算单 {statement.number} 已定稿。",
-            f"Statement {statement.number} is final already.",
+            f"结算单 {statement.number} 已定稿;请刷新后查看。",
+            f"Statement {statement.number} is final already; read it again.",
             number=statement.number,
         )
     if statement.issued_at is None:

@@ -1,8 +1,9 @@
-"""The price list of one instrument as one document: `openlab.tariff/1` or `/2`. Pure: text in, frozen values out.
+"""The price list of one instrument as one document: `openlab.tariff/1` to `/3`. Pure: text in, frozen values out.
 
 Used by the tariff service (to publish), by rating (to price) and by verification (to price again). What is stored is
 `canonical_body`, byte for byte; its hash names the version. /2 adds optional fields to /1: absent fields are not
-written, so every document of /1 reads, prices and hashes as it always did. The parts are in tariff_parts.
+written, so every document of /1 reads, prices and hashes as it always did. In /3 the days of bands are those of the
+public calendar: holidays, and weekend days that are worked. The parts are in tariff_parts.
 """
 
 from functools import lru_cache
@@ -66,6 +67,7 @@ __all__ = [
 
 TARIFF_1: Literal["openlab.tariff/1"] = "openlab.tariff/1"
 TARIFF_2: Literal["openlab.tariff/2"] = "openlab.tariff/2"
+TARIFF_3: Literal["openlab.tariff/3"] = "openlab.tariff/3"
 _SINCE_2 = ("uplifts", "list_prices", "rush", "options", "cancellation", "no_show")
 
 
@@ -86,7 +88,9 @@ class TariffBody(Part):
     `list_prices`: what the lab asks on the open market; the difference to the actual price is the customer's saving.
     """
 
-    schema_name: Literal["openlab.tariff/1", "openlab.tariff/2"] = Field("openlab.tariff/1", alias="schema")
+    schema_name: Literal["openlab.tariff/1", "openlab.tariff/2", "openlab.tariff/3"] = Field(
+        "openlab.tariff/1", alias="schema"
+    )
     currency: Literal["CNY"] = "CNY"
     vat_rate_bp: Annotated[int, Field(ge=0, le=10_000)] = 600
     time_basis: Annotated[TimeBasis, Field(strict=False)] = TimeBasis.METERED
@@ -109,6 +113,8 @@ class TariffBody(Part):
             new = self._first_new_field()
             if new is not None:
                 raise FieldFault(new, f"{TARIFF_1} does not know this field; write schema {TARIFF_2}")
+        if self.schema_name != TARIFF_3 and (holiday := self._first_holiday_field()) is not None:
+            raise FieldFault(holiday, f"{self.schema_name} does not know public holidays; write schema {TARIFF_3}")
         check_codes("rush", [each.code for each in self.rush or ()])
         check_codes("options", [each.code for each in self.options or ()])
         return self
@@ -130,10 +136,16 @@ class TariffBody(Part):
         """Return an option by its code."""
         return next((each for each in self.options or () if each.code == code), None)
 
-    def _first_new_field(self) -> str | None:
+    def _every_prices(self) -> list[tuple[str, Prices]]:
         listed = [("default", self.default)]
-        listed += [(f"overrides.{each.value}", self.prices_for(each)) for each in UserCategory]
-        for path, prices in listed:
+        return listed + [(f"overrides.{each.value}", self.prices_for(each)) for each in UserCategory]
+
+    def _first_holiday_field(self) -> str | None:
+        listed = self._every_prices() + ([] if self.list_prices is None else [("list_prices", self.list_prices)])
+        return next((f"{path}.{each.holiday_field}" for path, each in listed if each.holiday_field is not None), None)
+
+    def _first_new_field(self) -> str | None:
+        for path, prices in self._every_prices():
             if prices.new_field is not None:
                 return f"{path}.{prices.new_field}"
         return next((name for name in _SINCE_2 if getattr(self, name) is not None), None)

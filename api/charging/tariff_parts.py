@@ -64,7 +64,7 @@ class TimeBasis(StrEnum):
 
 
 class Day(StrEnum):
-    """A day of the week, in order."""
+    """A day of the week, in order; and, since `openlab.tariff/3`, a public holiday, which is none of them."""
 
     MON = "mon"
     TUE = "tue"
@@ -73,6 +73,10 @@ class Day(StrEnum):
     FRI = "fri"
     SAT = "sat"
     SUN = "sun"
+    HOLIDAY = "holiday"
+
+
+WEEK = (Day.MON, Day.TUE, Day.WED, Day.THU, Day.FRI, Day.SAT, Day.SUN)
 
 
 class OptionKind(StrEnum):
@@ -115,12 +119,13 @@ class Band(Part):
 
     Where `ends` is not after `starts` it is on the next day. Either `unit_fen` per unit of the time price, or a
     package: `package_fen` once for each such window that was used for a full second or more, however little.
+    Named without `days` it holds on Monday to Sunday; a public holiday has to be named.
     """
 
     code: Code
     starts: TimeOfDay
     ends: TimeOfDay
-    days: Annotated[tuple[Annotated[Day, Field(strict=False)], ...], Field(strict=False, min_length=1)] = tuple(Day)
+    days: Annotated[tuple[Annotated[Day, Field(strict=False)], ...], Field(strict=False, min_length=1)] = WEEK
     unit_fen: Fen | None = None
     package_fen: Fen | None = None
 
@@ -171,13 +176,21 @@ class TimePrice(Part):
 
 def _check_bands(bands: tuple[Band, ...]) -> None:
     _check_codes("bands", [band.code for band in bands])
-    week = 7 * DAY_S
+    # Round the week, and from one holiday to the next. Where the calendar brings two other days together, the window
+    # that starts later takes over: nobody can write a price list that knows the calendars of all years.
+    _check_round(bands, WEEK)
+    _check_round(bands, (Day.HOLIDAY,))
+
+
+def _check_round(bands: tuple[Band, ...], days: tuple[Day, ...]) -> None:
     windows = sorted(
-        (list(Day).index(day) * DAY_S + band.start_s, band.length_s, band.code) for band in bands for day in band.days
+        (place * DAY_S + band.start_s, band.length_s, band.code)
+        for band in bands
+        for place, day in enumerate(days)
+        if day in band.days
     )
-    for (start, length, code), (following, _, other) in zip(
-        windows, [*windows[1:], *((start + week, length, code) for start, length, code in windows[:1])], strict=True
-    ):
+    again = [(start + len(days) * DAY_S, length, code) for start, length, code in windows[:1]]
+    for (start, length, code), (following, _, other) in zip(windows, [*windows[1:], *again], strict=True):
         if start + length > following:
             raise FieldFault("bands", f"{code} and {other} overlap")
 
@@ -229,6 +242,13 @@ class Prices(Part):
         if self.time is not None and self.time.first is not None:
             return "time.first"
         return "time.bands" if self.time is not None and self.time.bands is not None else None
+
+    @property
+    def holiday_field(self) -> str | None:
+        """The first field that names public holidays, which `openlab.tariff/2` does not know either."""
+        bands = () if self.time is None else self.time.bands or ()
+        found = (f"time.bands.{place}.days" for place, band in enumerate(bands) if Day.HOLIDAY in band.days)
+        return next(found, None)
 
 
 class CategoryPrices(Part):

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from api.charging.access import is_system, require_host_role
@@ -21,6 +21,7 @@ from store.tables.accounts import Person, Role, RoleGrant
 from store.tables.audit import AuditEvent
 from store.tables.charging import Tariff, TariffVersion
 from store.tables.registry import Instrument
+from store.types import AnyRow, UtcDateTime
 from store.upsert import insert_if_absent
 from wire.clock import from_ms, to_ms
 from wire.ids import new_ulid
@@ -55,23 +56,31 @@ class Proposal:
     prepared_at: datetime
 
 
+# Asked with every booking, so put together once.
+_VERSION, _TARIFF = TariffVersion.__table__, Tariff.__table__
+_IN_FORCE = (
+    select(_VERSION)
+    .join(_TARIFF, _TARIFF.c.tariff_id == _VERSION.c.tariff_id)
+    .where(
+        _TARIFF.c.instrument_id == bindparam("instrument"),
+        _VERSION.c.valid_from <= bindparam("at", type_=UtcDateTime),
+    )
+    .order_by(_VERSION.c.valid_from.desc())
+    .limit(1)
+)
+
+
 def tariff_in_force(session: Session, instrument_id: str, at: datetime) -> TariffInForce:
     """Return the version whose start is the last one at or before `at`.
 
     Refused 409 `no_tariff` where none is in force then: never the first, never the next one.
     """
-    row = session.execute(
-        select(TariffVersion)
-        .join(Tariff, Tariff.tariff_id == TariffVersion.tariff_id)
-        .where(Tariff.instrument_id == instrument_id, TariffVersion.valid_from <= at)
-        .order_by(TariffVersion.valid_from.desc())
-        .limit(1)
-    ).scalar_one_or_none()
+    row = session.execute(_IN_FORCE, {"instrument": instrument_id, "at": at}).one_or_none()
     if row is None:
         raise conflict(
             "no_tariff",
             f"仪器 {instrument_id} 在该时间没有生效的收费标准;请先由依托单位发布收费标准。",
-            f"No price list of {instrument_id} is in force at that time; its host has to publish one first.",
+            f"No price list of {instrument_id} is in force at that time; ask its host to publish one first.",
             instrument_id=instrument_id,
             at=at.isoformat(),
         )
@@ -133,8 +142,8 @@ def publish_tariff(
     if prepared_by == approved_by or (not is_system(work.actor) and work.actor.person_id != approved_by):
         raise conflict(
             "same_person",
-            "收费标准须由一人编制、另一人批准。",
-            "Prices are prepared by one person and approved by another.",
+            "收费标准须由一人编制、另一人批准;请由另一位有权人员批准。",
+            "Prices are prepared by one person and approved by another; ask a colleague to approve.",
             prepared_by=prepared_by,
         )
     for person_id in (prepared_by, approved_by):
@@ -142,8 +151,8 @@ def publish_tariff(
     if valid_from < work.now and not is_system(work.actor):
         raise conflict(
             "tariff_backdated",
-            "收费标准不能从过去的时间起生效。",
-            "Prices cannot take effect in the past.",
+            "收费标准不能从过去的时间起生效;请改为之后的时间。",
+            "Prices cannot take effect in the past; choose a later time.",
             valid_from=valid_from.isoformat(),
         )
     tariff = _take_tariff(work, instrument)
@@ -156,8 +165,8 @@ def publish_tariff(
     if latest is not None and valid_from <= latest.valid_from:
         raise conflict(
             "not_after_latest",
-            f"新的收费标准须晚于现有版本的生效时间 {latest.valid_from.isoformat()}。",
-            f"A new price list starts after the latest one, which starts at {latest.valid_from.isoformat()}.",
+            f"请选择晚于现有版本的生效时间:{latest.valid_from.isoformat()}。",
+            f"A new price list starts after the latest one; choose a time later than {latest.valid_from.isoformat()}.",
             latest_valid_from=latest.valid_from.isoformat(),
         )
     document = canonical_body(body)
@@ -253,7 +262,7 @@ def approve_proposal(work: Work, proposal_id: str, body_sha256: str) -> TariffIn
     )
 
 
-def _in_force(row: TariffVersion) -> TariffInForce:
+def _in_force(row: TariffVersion | AnyRow) -> TariffInForce:
     body = read_body(row.body)
     return TariffInForce(
         row.tariff_id, row.version, body, row.body_sha256, row.valid_from, row.prepared_by, row.approved_by
@@ -283,8 +292,8 @@ def _require_signer(session: Session, person_id: str, host_id: str) -> None:
     if not any(grant.role == Role.COUNTY_OFFICER.value or grant.host_scope == host_id for grant in grants):
         raise conflict(
             "signer_not_entitled",
-            f"{person_id} 无权签署依托单位 {host_id} 的收费标准。",
-            f"{person_id} may not sign prices of host {host_id}.",
+            f"{person_id} 无权签署依托单位 {host_id} 的收费标准;请由有权人员办理。",
+            f"{person_id} may not sign these prices; ask a lab manager of host {host_id}.",
             person_id=person_id,
             host_id=host_id,
         )

@@ -1,6 +1,7 @@
 """What nobody has decided yet, as SQL: disputes without an end and corrections without a second person's word."""
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, bindparam, select
+from sqlalchemy.orm import Session
 
 from store.tables.disputes import Correction, CorrectionDecision, Dispute, DisputeEnd
 
@@ -16,3 +17,14 @@ def correction_waits() -> ColumnElement[bool]:
         CorrectionDecision.correction_id == Correction.correction_id
     )
     return ~decided.exists()
+
+
+_UNDECIDED = (
+    select(Dispute.dispute_id).where(Dispute.charge_id == bindparam("charge"), dispute_is_open()).limit(1),
+    select(Correction.correction_id).where(Correction.charge_id == bindparam("charge"), correction_waits()).limit(1),
+)
+
+
+def is_undecided(session: Session, charge_id: str) -> bool:
+    """Whether a dispute of the charge is open or a correction of it waits."""
+    return any(session.execute(query, {"charge": charge_id}).first() is not None for query in _UNDECIDED)

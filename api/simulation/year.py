@@ -196,6 +196,6 @@ def _timed(report: YearReport, step: str) -> Iterator[None]:
 def _not_empty() -> Refused:
     return conflict(
         "not_empty",
-        "该数据库中已有数据;模拟只能写入空数据库。",
+        "该数据库中已有数据;模拟只能写入空数据库,请另给 --data-dir。",
         "This database has a county in it; a simulation only goes into an empty one. Give another --data-dir.",
     )

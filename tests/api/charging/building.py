@@ -155,7 +155,7 @@ class County:
                     to_at=row.ended_at,
                     running_ms=row.odo_running_last_ms - row.odo_running_first_ms,
                     unknown_ms=0,
-                    matched_at=self.now,
+                    matched_at=row.ended_at,
                 )
             )
         self.sample(start_ms, round(start_ms + minutes * MINUTE * share), every_ms, instrument)

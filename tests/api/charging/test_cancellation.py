@@ -26,6 +26,7 @@ from api.charging.tariff_body import (
 from api.verify.checks import charge_checks, verify
 from store.canonical import sha256_hex
 from store.database import Database
+from store.tables.booking_rules import Strike
 from store.tables.calendar import BookingEvent, BookingState, Due, UsePurpose
 from store.tables.charging import Charge, ChargeLine, ChargePurpose, TariffVersion
 from tests.support.builders_booking import FIRM_A, HOUR, MANAGER, MINUTE, WORKER, Office, open_office
@@ -166,18 +167,22 @@ def test_an_instrument_that_does_not_work_waives_both(terms, status):
         assert f"instrument {status}" in last_facts(terms, booking_id)
 
 
-def test_an_outage_in_the_slot_waives_a_no_show(terms):
+@pytest.mark.parametrize("agreed", [True, False])
+@pytest.mark.parametrize(("begins", "ends"), [(30 * MINUTE, 2 * HOUR), (-5 * MINUTE, 30 * MINUTE)])
+def test_an_outage_in_the_slot_waives_a_no_show_and_is_no_strike(sqlite_database, clock, agreed, begins, ends):
+    terms = open_office(sqlite_database, clock, *([TERMS] if agreed else []))
     booking_id = confirmed(terms, 2.0)
     slot = terms.booking(booking_id)
     terms.advance(slot.slot_from - 10 * MINUTE - terms.now)
     with terms.work(MANAGER) as work:
         outcome = declare_outage(
-            work, terms.instrument, Interval(slot.slot_from + 30 * MINUTE, slot.slot_to + HOUR), "power cut"
+            work, terms.instrument, Interval(slot.slot_from + begins, slot.slot_from + ends), "power cut"
         )
     assert outcome.shortened == [booking_id]
     miss(terms, booking_id)
     assert terms.booking(booking_id).state == BookingState.NO_SHOW.value
     assert charges(terms) == []
+    assert terms.all_of(Strike) == []
     assert "outage" in last_facts(terms, booking_id)
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import select
 from api.charging.corrections import Proposal, propose_correction
 from api.charging.disputes import raise_dispute
 from api.charging.invoices import record_invoice
-from api.charging.months import checklist, close_month, sealed_chains
+from api.charging.months import close_month, sealed_chains
+from api.charging.months_checklist import checklist
 from api.charging.statements import finalize_statement, prepare_statement
 from api.errors import Refused
 from api.verify.checks import all_checks, verify

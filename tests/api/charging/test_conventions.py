@@ -121,6 +121,7 @@ NIGHT_PACKAGES = timed(bands=NIGHTS)
 def test_the_golden_amounts_stand(what, given, total_fen):
     rated = rate(given, "2")
     assert rated.total_fen == total_fen, what
+    assert rate(given, "3") == rated, what
     assert rate(read_input(input_document(given), given.tariff), "2") == rated
     for line in rated.lines:
         said = explain_line(line, given)

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from api.charging.anomalies import decide_anomaly
-from api.charging.months import Seal, checklist, close_month, compute_seal
+from api.charging.months import Seal, close_month, compute_seal
+from api.charging.months_checklist import checklist
 from api.charging.reversal import reverse_charge
 from api.charging.statements import finalize_statement, prepare_statement
 from api.errors import Refused

@@ -45,7 +45,7 @@ def test_every_category_can_have_prices_of_its_own(category):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"schema": "openlab.tariff/3"}, "schema"),
+        ({"schema": "openlab.tariff/4"}, "schema"),
         ({"currency": "USD"}, "currency"),
         ({"vat_rate_bp": 10_001}, "vat_rate_bp"),
         ({"vat_rate_bp": "600"}, "vat_rate_bp"),

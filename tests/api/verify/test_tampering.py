@@ -103,7 +103,7 @@ def test_a_workbook_that_was_changed_is_named(signed: Signed) -> None:
         ExportFormat.JSON: signed.exports[ExportFormat.JSON].replace(b'"eligible"', b'"unpaid"', 1),
         ExportFormat.XLSX: with_member(
             signed.exports[ExportFormat.XLSX],
-            "xl/worksheets/sheet2.xml",
+            "xl/worksheets/sheet3.xml",
             lambda xml: xml.replace(b"eligible<", b"internal<", 1),
         ),
     }
