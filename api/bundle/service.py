@@ -65,8 +65,8 @@ def make_bundle(work: Work, run_id: str) -> Bundle:
     if run.state == RunState.WITHDRAWN.value:
         raise conflict(
             "run_withdrawn",
-            f"核算 {run_id} 已撤回({run.close_reason}),不能导出。",
-            f"Run {run_id} was withdrawn ({run.close_reason}); there is nothing to export.",
+            f"核算 {run_id} 已撤回({run.close_reason}),不能导出;请导出有效的核算。",
+            f"Run {run_id} was withdrawn ({run.close_reason}); there is nothing to export; choose a run that stands.",
             run_id=run_id,
         )
     data = bundle_bytes(work.session, run)

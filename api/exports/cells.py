@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from decimal import Decimal
 
-from api.exports.rows import LineRow, Row, RunRow, TotalRow, values
+from api.exports.rows import InstrumentRow, LineRow, Row, RunRow, TotalRow, values
+from api.exports.rows import content_sha256 as hash_of
 from store.money import yuan
 
-TEMPLATE = "openlab.reward-export/1"
+WITHOUT_INSTRUMENTS, WITH_INSTRUMENTS = "openlab.reward-export/1", "openlab.reward-export/2"
 VERIFY_WITH = "openlab verify export FILE"
 HEADING = "OpenLab 奖励导出 reward export"
 HASH_TITLE = "content_sha256 内容校验值"
 VERIFY_TITLE = "verify 核验命令"
-TOTALS, LINES = "totals 合计", "lines 明细"
+TOTALS, INSTRUMENTS, LINES = "totals 合计", "instruments 仪器", "lines 明细"
 _TITLES = {
     "status": "状态",
     "run_id": "核算编号",
@@ -46,29 +47,40 @@ _TITLES = {
     "charge_id": "收费编号",
     "payer_org": "付费单位",
     "instrument_id": "仪器",
+    "counted_count": "计入笔数",
+    "cap_yuan": "单台计入上限(元;空为不设)",
+    "metered_s": "计入部分计量时长(秒)",
     "service_month": "服务月份",
     "posting_month": "入账月份",
     "amount_fen": "金额(分)",
     "eligible_fen": "计入(分)",
     "reason": "原因",
 }
-Table = type[TotalRow] | type[LineRow]
+Table = type[TotalRow] | type[InstrumentRow] | type[LineRow]
 
 
 class BadExport(ValueError):
     """A file that is no export of ours, or one that was changed. The message names the row."""
 
 
-def parted(rows: Sequence[Row]) -> tuple[RunRow, list[TotalRow], list[LineRow]]:
-    """Return the run, the totals and the lines of an export. Raises TypeError for rows in another order."""
+def template_of(rows: Sequence[Row]) -> str:
+    """Return the name of the layout that rows are written in. Without instruments it is what it was before they were
+    written: such rows still give the same bytes, and such files still read."""
+    return WITH_INSTRUMENTS if any(isinstance(row, InstrumentRow) for row in rows) else WITHOUT_INSTRUMENTS
+
+
+def parted(rows: Sequence[Row]) -> tuple[RunRow, list[TotalRow], list[InstrumentRow], list[LineRow]]:
+    """Return the run, the totals, the instruments and the lines of an export. Raises TypeError for rows in another
+    order."""
     run = rows[0]
     if not isinstance(run, RunRow):
         raise TypeError("an export begins with its run")
     totals = [row for row in rows if isinstance(row, TotalRow)]
     lines = [row for row in rows if isinstance(row, LineRow)]
-    if [run, *totals, *lines] != list(rows):
-        raise TypeError("an export is one run, then totals, then lines")
-    return run, totals, lines
+    instruments = [row for row in rows if isinstance(row, InstrumentRow)]
+    if [run, *totals, *instruments, *lines] != list(rows):
+        raise TypeError("an export is one run, then totals, then instruments, then lines")
+    return run, totals, instruments, lines
 
 
 def title(name: str) -> str:
@@ -119,6 +131,7 @@ class CellReader:
         self._rows = rows
         self._place = "row 0"
         self._protect, self._unprotect = protect, unprotect
+        self.template = ""
         self.row: list[str] = []
 
     def take(self, width: int) -> list[str]:
@@ -143,7 +156,9 @@ class CellReader:
 
     def head(self) -> tuple[RunRow, str]:
         """Take the facts at the beginning; return the run and the content hash that the file names."""
-        self.expect([HEADING, TEMPLATE])
+        heading, self.template = self.take(2)
+        known = (WITHOUT_INSTRUMENTS, WITH_INSTRUMENTS)
+        self.require(heading == HEADING and self.template in known, f"{self.row} should be {[HEADING, known[1]]}")
         given: dict[str, str] = {}
         for field in fields(RunRow):
             found, given[field.name] = self.take(3 if is_money(field.name) else 2)[:2]
@@ -211,7 +226,9 @@ class CellReader:
             self.require(not any(row), f"{row} after the last line")
 
 
-def require_hash(found: str, named: str) -> None:
-    """Raise BadExport where the rows of a file do not have the content hash that it names."""
-    if found != named:
-        raise BadExport(f"the rows have the content hash {found}, the file names {named}")
+def require_said(rows: Sequence[Row], template: str, content_sha256: str) -> None:
+    """Raise BadExport where the rows of a file are not of the layout or do not have the content hash that it names."""
+    if template_of(rows) != template:
+        raise BadExport(f"the rows are of {template_of(rows)}, the file says {template}")
+    if hash_of(rows) != content_sha256:
+        raise BadExport(f"the rows have the content hash {hash_of(rows)}, the file names {content_sha256}")

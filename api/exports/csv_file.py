@@ -1,7 +1,7 @@
 """A reward export as CSV that a spreadsheet opens as it is, and back. Pure.
 
 UTF-8 with a byte order mark (or Excel shows Chinese as rubbish) and CRLF line ends (RFC 4180; what spreadsheets write).
-A block of facts, then the totals, then the lines, each under a title row (api.exports.cells).
+A block of facts, then the totals, instruments and lines, each under a title row (api.exports.cells).
 A text cell that a spreadsheet would run as a formula (it begins with = + - @, a tab or a line break) or turn into a
 number or date (18-digit codes lose their end) gets an apostrophe in front; one that begins with an apostrophe gets a
 second one. Reading takes it off again. The content hash is over the rows (api.exports.rows), so re-saving in a
@@ -17,22 +17,24 @@ from dataclasses import fields
 from api.exports.cells import (
     HASH_TITLE,
     HEADING,
+    INSTRUMENTS,
     LINES,
-    TEMPLATE,
     TOTALS,
     VERIFY_TITLE,
     VERIFY_WITH,
+    WITH_INSTRUMENTS,
     BadExport,
     CellReader,
     cells_of,
     header,
     parted,
-    require_hash,
+    require_said,
+    template_of,
     title,
 )
-from api.exports.rows import LineRow, Row, TotalRow, content_sha256
+from api.exports.rows import InstrumentRow, LineRow, Row, TotalRow, content_sha256
 
-__all__ = ["TEMPLATE", "VERIFY_WITH", "BadExport", "parse_export", "protect", "unprotect", "write_csv"]
+__all__ = ["VERIFY_WITH", "BadExport", "parse_export", "protect", "unprotect", "write_csv"]
 
 BOM = "\ufeff"
 _FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n'")
@@ -43,13 +45,16 @@ def write_csv(rows: Sequence[Row]) -> bytes:
     """Return the file: one RunRow first, then totals, then lines, as `reward_rows` gives them."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\r\n")
-    run, totals, lines = parted(rows)
-    out.writerow([HEADING, TEMPLATE])
+    run, totals, instruments, lines = parted(rows)
+    out.writerow([HEADING, template_of(rows)])
     for field in fields(run):
         out.writerow([title(field.name), *cells_of(run, protect, [field.name])])
     out.writerow([HASH_TITLE, content_sha256(rows)])
     out.writerow([VERIFY_TITLE, VERIFY_WITH])
-    for heading, kind, some in ((TOTALS, TotalRow, totals), (LINES, LineRow, lines)):
+    tables = ((TOTALS, TotalRow, totals), (INSTRUMENTS, InstrumentRow, instruments), (LINES, LineRow, lines))
+    for heading, kind, some in tables:
+        if kind is InstrumentRow and not some:
+            continue
         out.writerow([])
         out.writerow([heading, str(len(some))])
         out.writerow(header(kind))
@@ -69,10 +74,13 @@ def parse_export(data: bytes) -> list[Row]:
     rows: list[Row] = [run]
     reader.take(0)
     rows += reader.section(TOTALS, TotalRow)
+    if reader.template == WITH_INSTRUMENTS:
+        reader.take(0)
+        rows += reader.section(INSTRUMENTS, InstrumentRow)
     reader.take(0)
     rows += reader.section(LINES, LineRow)
     reader.end()
-    require_hash(content_sha256(rows), named_hash)
+    require_said(rows, reader.template, named_hash)
     return rows
 
 

@@ -5,18 +5,32 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from api.exports.cells import TEMPLATE, VERIFY_WITH, BadExport, parted, require_hash
+from api.exports.cells import (
+    VERIFY_WITH,
+    WITH_INSTRUMENTS,
+    WITHOUT_INSTRUMENTS,
+    BadExport,
+    parted,
+    require_said,
+    template_of,
+)
 from api.exports.reasons import sentences_for
-from api.exports.rows import LineRow, Row, RunRow, TotalRow, content_sha256
+from api.exports.rows import InstrumentRow, LineRow, Row, RunRow, TotalRow, content_sha256
 
 
 def write_json(rows: Sequence[Row]) -> bytes:
     """Return the file: one row a line, so that a person can look into it and compare two of them."""
-    run, totals, lines = parted(rows)
+    run, totals, instruments, lines = parted(rows)
     reasons = _reasons(lines)
-    head = {"schema": TEMPLATE, "verify": VERIFY_WITH, "content_sha256": content_sha256(rows), "run": asdict(run)}
+    head = {
+        "schema": template_of(rows),
+        "verify": VERIFY_WITH,
+        "content_sha256": content_sha256(rows),
+        "run": asdict(run),
+    }
     parts = [*(f"{_text(name)}: {_text(value)}" for name, value in head.items()), f'"reasons": {_text(reasons)}']
-    parts += [f'"{name}": {_listed(some)}' for name, some in (("totals", totals), ("lines", lines))]
+    tables: list[tuple[str, Sequence[Row]]] = [("totals", totals), ("instruments", instruments), ("lines", lines)]
+    parts += [f'"{name}": {_listed(some)}' for name, some in tables if some or name != "instruments"]
     return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
 
 
@@ -27,19 +41,22 @@ def parse_json(data: bytes) -> list[Row]:
         said = json.loads(data, object_pairs_hook=_once, parse_float=_refused, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
         raise BadExport(f"the file is no JSON of an export: {error}") from None
-    names = {"schema", "verify", "content_sha256", "run", "reasons", "totals", "lines"}
+    tables: dict[str, type[Row]] = {"totals": TotalRow, "instruments": InstrumentRow, "lines": LineRow}
+    if isinstance(said, dict) and said.get("schema") == WITHOUT_INSTRUMENTS:
+        del tables["instruments"]
+    names = {"schema", "verify", "content_sha256", "run", "reasons", *tables}
     if not isinstance(said, dict) or set(said) != names:
         raise BadExport(f"an export has the fields {', '.join(sorted(names))}")
-    if said["schema"] != TEMPLATE or said["verify"] != VERIFY_WITH:
-        raise BadExport(f"this is no {TEMPLATE}")
+    if said["schema"] not in (WITH_INSTRUMENTS, WITHOUT_INSTRUMENTS) or said["verify"] != VERIFY_WITH:
+        raise BadExport(f"this is no {WITH_INSTRUMENTS}")
     rows: list[Row] = [_row(RunRow, said["run"], "run")]
-    for name, kind in (("totals", TotalRow), ("lines", LineRow)):
+    for name, kind in tables.items():
         if not isinstance(said[name], list):
             raise BadExport(f"{name}: not a list")
         rows += [_row(kind, one, f"{name}[{at}]") for at, one in enumerate(said[name])]
     if said["reasons"] != _reasons(rows):
         raise BadExport("reasons: not the sentences of an export")
-    require_hash(content_sha256(rows), str(said["content_sha256"]))
+    require_said(rows, said["schema"], str(said["content_sha256"]))
     return rows
 
 

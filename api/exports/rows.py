@@ -1,4 +1,4 @@
-"""The canonical rows of a reward export: the run, a total a host, a line a charge. Read from the ledger, or made.
+"""The canonical rows of a reward export: the run, a total a host, one an instrument, a line a charge. Read or made.
 
 What is hashed is these rows, not a file: any file format that holds them gives the same content hash. Everything in
 them is frozen with the run, so the same run gives the same rows for ever. Instants are RFC 3339, money is fen.
@@ -7,14 +7,18 @@ them is frozen with the run, so the same run gives the same rows for ever. Insta
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import BigInteger, case, cast, func, select
 from sqlalchemy.orm import Session
 
 from api.rewards.computing import name_in
+from api.rewards.policies import policy_version
 from api.rewards.repository import ROWS_AT_ONCE, stored_results
+from api.rewards.rules import Reason
 from store.canonical import canonical_json
 from store.database import by_code_point
+from store.money import yuan
 from store.periods import SHANGHAI, PeriodKind, format_period
 from store.tables.charging import Charge
 from store.tables.rewards import RewardInput, RewardPolicyVersion, RewardRun, RunState
@@ -66,6 +70,21 @@ class TotalRow:
 
 
 @dataclass(frozen=True)
+class InstrumentRow:
+    """What counts of one instrument: of how many of its charges, how much, for how long they were metered (whole
+    seconds of those that count). `cap_yuan`: how much of its fees can count in a period; empty where nothing limits it.
+    """
+
+    host_id: str
+    instrument_id: str
+    charge_count: int
+    counted_count: int
+    eligible_fen: int
+    cap_yuan: str
+    metered_s: int
+
+
+@dataclass(frozen=True)
 class LineRow:
     """One charge and why it counts or does not."""
 
@@ -80,12 +99,13 @@ class LineRow:
     reason: str
 
 
-Row = RunRow | TotalRow | LineRow
-_KINDS: dict[type[Row], str] = {RunRow: "run", TotalRow: "total", LineRow: "line"}
+Row = RunRow | TotalRow | InstrumentRow | LineRow
+_KINDS: dict[type[Row], str] = {RunRow: "run", TotalRow: "total", InstrumentRow: "instrument", LineRow: "line"}
 
 
 def reward_rows(session: Session, run_id: str) -> Iterator[Row]:
-    """Yield the run, its totals by host and its lines by charge (code point order). Raises NoResultFound."""
+    """Yield the run, its totals by host, its instruments by host and id, and its lines by charge (code point order).
+    Raises NoResultFound."""
     run = session.execute(select(RewardRun).where(RewardRun.run_id == run_id)).scalar_one()
     yield run_row(session, run)
     for result in stored_results(session, run_id):
@@ -104,6 +124,7 @@ def reward_rows(session: Session, run_id: str) -> Iterator[Row]:
             result.payable_fen,
             result.carried_out_fen,
         )
+    yield from _instruments(session, run)
     lines = session.execute(
         select(
             RewardInput.charge_id,
@@ -123,6 +144,29 @@ def reward_rows(session: Session, run_id: str) -> Iterator[Row]:
     )
     for line in lines:
         yield LineRow(*line)
+
+
+def _instruments(session: Session, run: RewardRun) -> Iterator[InstrumentRow]:
+    cap = policy_version(session, run.policy_id, run.policy_version).body.instrument_fee_cap_fen
+    cap_yuan = "" if cap is None else yuan(cap)
+    counts = RewardInput.reason == Reason.ELIGIBLE.value
+    sums = (
+        func.count(),
+        func.sum(case((counts, 1), else_=0)),
+        func.sum(RewardInput.eligible_fen),
+        func.sum(case((counts, Charge.metered_ms), else_=0)),
+    )
+    keys = (RewardInput.host_id, Charge.instrument_id)
+    columns = [*keys, *(cast(one, BigInteger) for one in sums)]
+    rows: Iterable[Any] = session.execute(
+        select(*columns)
+        .join(Charge, Charge.charge_id == RewardInput.charge_id)
+        .where(RewardInput.run_id == run.run_id)
+        .group_by(*keys)
+        .order_by(*(by_code_point(session, key.expression) for key in keys))
+    )
+    for host_id, instrument_id, count, counted, fen, metered_ms in rows:
+        yield InstrumentRow(host_id, instrument_id, count, counted, fen, cap_yuan, metered_ms // 1000)
 
 
 def run_row(session: Session, run: RewardRun) -> RunRow:
@@ -159,5 +203,24 @@ def content_sha256(rows: Iterable[Row]) -> str:
     """Return the hash over canonical rows: one line of canonical JSON each, `["kind", value, …]`, in their order."""
     running = hashlib.sha256()
     for row in rows:
-        running.update(canonical_json([_KINDS[type(row)], *values(row)]) + b"\n")
+        running.update(_canonical(row))
     return running.hexdigest()
+
+
+def content_hashes(rows: Iterable[Row]) -> set[str]:
+    """Return every content hash that an export of a run with these rows can have: as it is, or as the draft that it
+    was before its lock; with its instruments, or without them as in files from before they were written. One pass."""
+    as_it_is, draft, old, old_draft = (hashlib.sha256() for _ in range(4))
+    for row in rows:
+        line = _canonical(row)
+        for running in (as_it_is,) if isinstance(row, InstrumentRow) else (as_it_is, old):
+            running.update(line)
+        if isinstance(row, RunRow):
+            line = _canonical(row.as_draft())
+        for running in (draft,) if isinstance(row, InstrumentRow) else (draft, old_draft):
+            running.update(line)
+    return {one.hexdigest() for one in (as_it_is, draft, old, old_draft)}
+
+
+def _canonical(row: Row) -> bytes:
+    return canonical_json([_KINDS[type(row)], *values(row)]) + b"\n"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from api.errors import Refused, conflict
-from api.exports.cells import TEMPLATE
+from api.exports.cells import template_of
 from api.exports.files import FORMATS
 from api.exports.rows import DRAFT, TotalRow, content_sha256, reward_rows, run_row
 from api.rewards.repository import RunLine, newest_run
@@ -44,8 +44,8 @@ def export_run(work: Work, run_id: str, file_format: ExportFormat = ExportFormat
     if run.state == RunState.WITHDRAWN.value:
         raise conflict(
             "run_withdrawn",
-            f"核算 {run_id} 已撤回({run.close_reason}),不能导出。",
-            f"Run {run_id} was withdrawn ({run.close_reason}); there is nothing to export.",
+            f"核算 {run_id} 已撤回({run.close_reason}),不能导出;请导出有效的核算。",
+            f"Run {run_id} was withdrawn ({run.close_reason}); there is nothing to export; choose a run that stands.",
             run_id=run_id,
         )
     rows = list(reward_rows(work.session, run_id))
@@ -55,7 +55,7 @@ def export_run(work: Work, run_id: str, file_format: ExportFormat = ExportFormat
         subject_kind=SUBJECT_RUN,
         subject_id=run_id,
         format=file_format.value,
-        template_version=TEMPLATE,
+        template_version=template_of(rows),
         row_count=len(rows),
         total_fen=sum(one.payable_fen for one in rows if isinstance(one, TotalRow)),
         content_sha256=content,
@@ -95,7 +95,7 @@ def run_to_export(session: Session, policy_id: str, kind: PeriodKind, first: int
             "no_run",
             f"政策 {policy_id} 在 {period} 尚无奖励核算;请先由县科技局编制:"
             f"openlab rewards prepare {policy_id} {period} --as 登录名。",
-            f"There is no reward run of {policy_id} for {period}; a county officer prepares one first: "
+            f"There is no reward run of {policy_id} for {period}; ask a county officer to prepare one first: "
             f"openlab rewards prepare {policy_id} {period} --as LOGIN.",
             policy_id=policy_id,
             period=period,

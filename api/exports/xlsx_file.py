@@ -1,4 +1,5 @@
-"""A reward export as a workbook: totals with a block to sign, lines that count, lines that do not and why. And back.
+"""A reward export as a workbook: totals with a block to sign, what counts of each instrument, lines that count, lines
+that do not and why. And back.
 
 Identifiers are text cells (a spreadsheet keeps 15 digits of a number); fen are whole numbers and yuan numbers with two
 decimals, so that they can be added up. A text that begins like a formula gets an apostrophe in front, as in the CSV:
@@ -17,8 +18,8 @@ import xlsxwriter
 from api.exports.cells import (
     HASH_TITLE,
     HEADING,
+    INSTRUMENTS,
     LINES,
-    TEMPLATE,
     TOTALS,
     VERIFY_TITLE,
     VERIFY_WITH,
@@ -27,11 +28,12 @@ from api.exports.cells import (
     header,
     is_money,
     parted,
-    require_hash,
+    require_said,
+    template_of,
     title,
 )
 from api.exports.reasons import sentence
-from api.exports.rows import LineRow, Row, TotalRow, content_sha256, values
+from api.exports.rows import InstrumentRow, LineRow, Row, TotalRow, content_sha256, values
 from api.exports.xlsx_reader import read_sheets
 from api.rewards.rules import Reason
 from store.money import yuan
@@ -55,16 +57,16 @@ _CELL_AT_MOST = 32_767
 
 
 def write_xlsx(rows: Sequence[Row]) -> bytes:
-    """Return the workbook: one RunRow first, then totals, then lines, as `reward_rows` gives them.
+    """Return the workbook: one RunRow first, then totals, instruments and lines, as `reward_rows` gives them.
 
     Raises ValueError for a text longer than a cell can hold.
     """
-    run, totals, lines = parted(rows)
+    run, totals, instruments, lines = parted(rows)
     data = io.BytesIO()
     book = xlsxwriter.Workbook(data, _OPTIONS)
     book.set_properties({"title": "OpenLab reward export", "author": "OpenLab", "created": _FIXED})
     sheet = _Sheet(book, "totals")
-    sheet.write([HEADING, TEMPLATE], bold=True)
+    sheet.write([HEADING, template_of(rows)], bold=True)
     for field in fields(run):
         sheet.write([title(field.name), *_typed(run, field.name)])
     sheet.write([HASH_TITLE, content_sha256(rows)])
@@ -75,6 +77,8 @@ def write_xlsx(rows: Sequence[Row]) -> bytes:
     sheet.write([SIGNATURES], bold=True)
     for who in SIGN_HERE:
         sheet.write([who, "", "date 日期", ""])
+    if instruments:
+        _Sheet(book, "instruments").table(INSTRUMENTS, InstrumentRow, instruments)
     counted = [line for line in lines if line.reason == Reason.ELIGIBLE]
     others = [line for line in lines if line.reason != Reason.ELIGIBLE]
     for name, heading, some, more in (("lines", LINES, counted, ()), ("excluded", EXCLUDED, others, WHY)):
@@ -99,20 +103,24 @@ def parse_xlsx(data: bytes) -> list[Row]:
         # What people wrote into the block is theirs.
         first.require(first.take(4)[0] == who, f"{first.row} should be {who!r}")
     first.end()
+    instruments: list[Row] = []
     lines: list[Row] = []
     for name, sheet in zip(names[1:], sheets[1:], strict=True):
         kind = name.split(" ")[0]
         reader = CellReader(iter(sheet.rows()), protect, unprotect)
-        reader.require(kind in ("lines", "excluded"), f"the sheet {name!r} is none of an export")
-        if kind == "lines":
+        reader.require(kind in ("instruments", "lines", "excluded"), f"the sheet {name!r} is none of an export")
+        if kind == "instruments":
+            instruments += reader.section(INSTRUMENTS, InstrumentRow)
+            some = []
+        elif kind == "lines":
             some = list(reader.section(LINES, LineRow))
         else:
             some = list(reader.section(EXCLUDED, LineRow, lambda given: sentence(given["reason"]), WHY))
         reader.end()
         lines += some
     lines.sort(key=lambda row: row.charge_id if isinstance(row, LineRow) else "")
-    rows: list[Row] = [run, *totals, *lines]
-    require_hash(content_sha256(rows), named_hash)
+    rows: list[Row] = [run, *totals, *instruments, *lines]
+    require_said(rows, first.template, named_hash)
     return rows
 
 
@@ -165,7 +173,9 @@ class _Sheet:
         self._whole, self._yuan = book.add_format({"num_format": "0"}), book.add_format({"num_format": "#,##0.00"})
         self._sheet.set_column(0, 2 * len(fields(TotalRow)), 20)
 
-    def table(self, heading: str, kind: Table, rows: Sequence[TotalRow | LineRow], more: Sequence[str] = ()) -> None:
+    def table(
+        self, heading: str, kind: Table, rows: Sequence[TotalRow | InstrumentRow | LineRow], more: Sequence[str] = ()
+    ) -> None:
         """Write a title with a count, the header and the rows."""
         self.write([heading, str(len(rows))], bold=True)
         self.write([*header(kind), *more], bold=True)

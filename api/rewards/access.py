@@ -16,7 +16,7 @@ READERS = (Role.COUNTY_OFFICER, Role.FINANCE, Role.ADMIN)
 def require_person(work: Work, roles: tuple[Role, ...], what_zh: str, what_en: str) -> None:
     """Raise 403 unless a person with one of these roles acts: people sign, the system never does."""
     if is_system(work.actor):
-        raise forbidden(f"系统不能{what_zh};须由人员办理。", f"The system cannot {what_en}; a person has to.")
+        raise forbidden(f"系统不能{what_zh};请由有权人员办理。", f"The system cannot {what_en}; ask a person who may.")
     work.require(roles, what_zh, what_en)
 
 
@@ -31,8 +31,8 @@ def require_two_people(work: Work, prepared_by: str, approved_by: str) -> None:
         if not holds_role(work.session, person_id, roles):
             raise conflict(
                 "signer_not_entitled",
-                f"{person_id} 无权签署;需要角色:{', '.join(roles)}。",
-                f"{person_id} may not sign this; it takes the role {' or '.join(roles)}.",
+                f"{person_id} 无权签署;请联系有此角色的人员:{', '.join(roles)}。",
+                f"{person_id} may not sign this; ask somebody with the role {' or '.join(roles)}.",
                 person_id=person_id,
             )
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.charging.access import is_system
 from api.errors import conflict, invalid, not_found
-from api.rewards.access import APPROVERS, PREPARERS, require_person, require_two_people, same_person
+from api.pagination import PageAsked, paginate
+from api.rewards.access import APPROVERS, PREPARERS, READERS, require_person, require_two_people, same_person
 from api.work import Work
+from store.tables.accounts import Role
 from store.tables.registry import Host
 from store.tables.reward_steps import AssessmentDecision, AssessmentProposal
 from store.tables.rewards import Assessment, Grade
@@ -61,14 +64,14 @@ def decide_assessment(work: Work, proposal_id: str, approved: bool, note: str = 
     if work.actor.person_id == proposal.prepared_by:
         raise same_person(proposal.prepared_by)
     if not approved and not note.strip():
-        raise invalid("note_missing", "不予批准时须写明理由。", "Say why you refuse it.", field="note")
+        raise invalid("note_missing", "不予批准时请写明理由。", "Say why you refuse it.", field="note")
     # Under the host's lock, which recording takes too, so that one proposal is decided once.
     work.session.execute(select(Host.host_id).where(Host.host_id == proposal.host_id).with_for_update()).first()
     if work.session.get(AssessmentDecision, proposal_id, populate_existing=True) is not None:
         raise conflict(
             "already_decided",
-            "该考核结果草案已经审批。",
-            "This proposal has been decided.",
+            "该考核结果草案已经审批;请刷新查看。",
+            "This proposal has been decided; read it again.",
             proposal_id=proposal_id,
         )
     version = None
@@ -109,6 +112,37 @@ def find_assessment_proposal(session: Session, proposal_id: str) -> ProposalSeen
     if proposal is None:
         raise not_found("考核结果草案", "proposed assessment", proposal_id)
     return ProposalSeen(proposal, session.get(AssessmentDecision, proposal_id))
+
+
+def proposals_page(session: Session, page: PageAsked, open_only: bool = False) -> tuple[list[ProposalSeen], str | None]:
+    """Return a page of proposed grades, newest first, and the cursor of the next one. `open_only`: those that nobody
+    decided about."""
+    query = select(AssessmentProposal)
+    if open_only:
+        query = query.where(AssessmentProposal.proposal_id.not_in(select(AssessmentDecision.proposal_id)))
+    keys = (AssessmentProposal.prepared_at, AssessmentProposal.proposal_id)
+    rows, cursor = paginate(session, query, keys, page, descending=True)
+    ids = [row.proposal_id for row in rows]
+    decided = {
+        row.proposal_id: row
+        for row in session.scalars(select(AssessmentDecision).where(AssessmentDecision.proposal_id.in_(ids)))
+    }
+    return [ProposalSeen(row, decided.get(row.proposal_id)) for row in rows], cursor
+
+
+def grades_page(
+    work: Work, page: PageAsked, year: int | None = None, host_id: str | None = None
+) -> tuple[list[Assessment], str | None]:
+    """Return a page of the recorded grades by host, year and version, and the cursor of the next one. The county and
+    the system see all, a lab manager the own hosts' alone."""
+    query = select(Assessment)
+    if not work.actor.has(*READERS, Role.AUDITOR) and not is_system(work.actor):
+        query = query.where(Assessment.host_id.in_(sorted(work.actor.host_ids)))
+    if year is not None:
+        query = query.where(Assessment.year == year)
+    if host_id is not None:
+        query = query.where(Assessment.host_id == host_id)
+    return paginate(work.session, query, (Assessment.host_id, Assessment.year, Assessment.version), page)
 
 
 def record_assessment(

@@ -1,32 +1,29 @@
 """`openlab rewards …`: try, prepare and look at reward runs. Added to the command line by api.commands; what happens to
-a run once it is prepared is in commands_steps.py."""
+a run once it is prepared is in commands_steps.py, marks and grades are in commands_signed.py."""
 
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy import select
 
 from api.command_line import open_ledger
 from api.errors import invalid
-from api.pagination import PageAsked, paginate
-from api.rewards import commands_steps, service
+from api.pagination import PageAsked
+from api.rewards import commands_signed, commands_steps, service
 from api.rewards.periods import read_period
 from api.rewards.persons import acting_as
 from api.rewards.policies import policy_refused
 from api.rewards.policy_body import BadPolicy, PolicyBody, parse_policy
 from api.rewards.repository import stored_results
-from api.rewards.run_view import run_detail
+from api.rewards.run_view import run_detail, runs_page
 from api.rewards.schemas import ResultAnswer, RunAnswer, RunWhole
 from api.rewards.schemas_steps import RunDetail
 from api.rewards.schemas_whatif import SideAnswer, WhatIfAnswer
-from api.rewards.steps_repository import stages_of
 from api.rewards.whatif import Asked, what_if
 from api.schemas import rfc3339
 from store.money import yuan
 from store.tables.reward_steps import RunStage
-from store.tables.rewards import RewardRun
 
 app = typer.Typer(help="Reward runs: what the county grants its hosts for outside testing.", no_args_is_help=True)
 
@@ -80,11 +77,7 @@ def list_runs(
     Example: openlab rewards list --policy FLAT10
     """
     with open_ledger(data_dir=data_dir) as ledger, ledger.look("rewards") as work:
-        query = select(RewardRun) if policy is None else select(RewardRun).where(RewardRun.policy_id == policy)
-        keys = (RewardRun.prepared_at, RewardRun.run_id)
-        rows, _ = paginate(work.session, query, keys, PageAsked(limit=200), descending=True)
-        stages = stages_of(work.session, rows)
-        shown = [RunAnswer.of(row, stages[row.run_id]) for row in rows]
+        shown, _ = runs_page(work.session, PageAsked(limit=200), policy)
     if as_json:
         typer.echo(json.dumps([run.model_dump(mode="json") for run in shown], ensure_ascii=False, indent=2))
         return
@@ -131,6 +124,8 @@ def show(run_id: commands_steps.RunId, as_json: AsJson = False, data_dir: DataDi
 
 for name, command in commands_steps.COMMANDS.items():
     app.command(name)(command)
+app.add_typer(commands_signed.marks, name="marks")
+app.add_typer(commands_signed.assessments, name="assessments")
 
 
 def _draft(file: Path | None) -> PolicyBody | None:
@@ -143,8 +138,8 @@ def _draft(file: Path | None) -> PolicyBody | None:
     except (OSError, ValueError) as error:
         raise invalid(
             "draft_unreadable",
-            f"无法读取政策草案 {file}:{error}",
-            f"The draft {file} cannot be read as JSON: {error}",
+            f"无法读取政策草案,请检查 JSON:{file}:{error}",
+            f"The draft {file} cannot be read as JSON; correct it: {error}",
             field="draft",
         ) from None
 

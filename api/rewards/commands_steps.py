@@ -169,8 +169,8 @@ def _amounts(given: list[str]) -> dict[str, int]:
         if not host or not fen.isdigit() or host in amounts:
             raise invalid(
                 "bad_amount",
-                f"{one!r} 不是 依托单位=金额(分),或重复。",
-                f"{one!r} is not HOST=FEN, or names a host again.",
+                f"{one!r} 不是 依托单位=金额(分),或重复;请更正。",
+                f"{one!r} is not HOST=FEN, or names a host again; correct it.",
                 field="amount",
             )
         amounts[host] = int(fen)

@@ -3,20 +3,19 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
-from sqlalchemy import select
 
 from api.deps import Once, reads, writes
-from api.pagination import WantedPage, paginate
+from api.pagination import WantedPage
 from api.problems import problems
 from api.rewards import endpoints_hosts, endpoints_marks, endpoints_steps, policies, service
 from api.rewards.access import APPROVERS, PREPARERS, READERS
 from api.rewards.adjustments import line_changes
 from api.rewards.periods import read_period
-from api.rewards.policies import in_force, policy_refused
+from api.rewards.policies import policy_refused
 from api.rewards.policy_body import BadPolicy, PolicyBody, parse_policy
 from api.rewards.repository import stored_results
 from api.rewards.rules import Reason
-from api.rewards.run_view import run_detail
+from api.rewards.run_view import run_detail, run_lines, runs_page
 from api.rewards.schemas import (
     ApprovalAsked,
     InputAnswer,
@@ -29,12 +28,11 @@ from api.rewards.schemas import (
 )
 from api.rewards.schemas_steps import LineChangeAnswer, RunDetail
 from api.rewards.schemas_whatif import WhatIfAnswer, WhatIfAsked
-from api.rewards.steps_repository import stages_of
 from api.rewards.whatif import Asked, what_if
 from api.schemas import Page
 from api.work import Work
 from store.tables.reward_steps import RunStage
-from store.tables.rewards import RewardInput, RewardPolicyVersion, RewardRun, RunState
+from store.tables.rewards import RunState
 
 router = APIRouter(tags=["rewards"])
 
@@ -44,9 +42,8 @@ RunId = Annotated[str, Path(min_length=1, max_length=40)]
 @router.get("/reward-policies", summary="List the published versions of all reward policies")
 def list_policies(work: Annotated[Work, reads(*READERS)], page: WantedPage) -> Page[PolicyAnswer]:
     """By policy, oldest version first."""
-    keys = (RewardPolicyVersion.policy_id, RewardPolicyVersion.version)
-    rows, cursor = paginate(work.session, select(RewardPolicyVersion), keys, page)
-    return Page(items=[PolicyAnswer.of(in_force(row)) for row in rows], next_cursor=cursor)
+    found, cursor = policies.policies_page(work.session, page)
+    return Page(items=[PolicyAnswer.of(one) for one in found], next_cursor=cursor)
 
 
 @router.post(
@@ -94,15 +91,8 @@ def list_runs(
     state: RunState | None = None,
 ) -> Page[RunAnswer]:
     """Prepared, locked and withdrawn ones; `stage` says how far each has come."""
-    query = select(RewardRun)
-    if policy_id is not None:
-        query = query.where(RewardRun.policy_id == policy_id)
-    if state is not None:
-        query = query.where(RewardRun.state == state.value)
-    keys = (RewardRun.prepared_at, RewardRun.run_id)
-    rows, cursor = paginate(work.session, query, keys, page, descending=True)
-    stages = stages_of(work.session, rows)
-    return Page(items=[RunAnswer.of(row, stages[row.run_id]) for row in rows], next_cursor=cursor)
+    runs, cursor = runs_page(work.session, page, policy_id, state)
+    return Page(items=runs, next_cursor=cursor)
 
 
 @router.post(
@@ -153,14 +143,8 @@ def list_inputs(
     reason: Reason | None = None,
 ) -> Page[InputAnswer]:
     """By charge. `reason` is `eligible`, or says what keeps the charge out."""
-    service.find_run(work.session, run_id)
-    query = select(RewardInput).where(RewardInput.run_id == run_id)
-    if host_id is not None:
-        query = query.where(RewardInput.host_id == host_id)
-    if reason is not None:
-        query = query.where(RewardInput.reason == reason.value)
-    rows, cursor = paginate(work.session, query, (RewardInput.charge_id,), page)
-    return Page(items=[InputAnswer.model_validate(row) for row in rows], next_cursor=cursor)
+    lines, cursor = run_lines(work.session, service.find_run(work.session, run_id), page, host_id, reason)
+    return Page(items=lines, next_cursor=cursor)
 
 
 @router.get(

@@ -3,16 +3,17 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from sqlalchemy import select
 
 from api.deps import Once, public_reads, reads, writes
-from api.pagination import WantedPage, paginate
+from api.pagination import WantedPage
 from api.problems import problems
 from api.rewards.access import APPROVERS, PREPARERS, READERS
 from api.rewards.assessments import (
     ProposalSeen,
     decide_assessment,
     find_assessment_proposal,
+    grades_page,
+    proposals_page,
     propose_assessment,
 )
 from api.rewards.rules import Reason
@@ -29,8 +30,6 @@ from api.rewards.schemas_steps import (
 from api.schemas import Page
 from api.work import Work
 from store.tables.accounts import Role
-from store.tables.reward_steps import AssessmentDecision, AssessmentProposal
-from store.tables.rewards import Assessment
 
 router = APIRouter(tags=["rewards"])
 
@@ -78,15 +77,7 @@ def list_assessments(
     host_id: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Page[AssessmentAnswer]:
     """By host, year and version; the newest version of a year counts. A lab manager sees the own host's alone."""
-    query = select(Assessment)
-    if not work.actor.has(*READERS, Role.AUDITOR):
-        query = query.where(Assessment.host_id.in_(sorted(work.actor.host_ids)))
-    if year is not None:
-        query = query.where(Assessment.year == year)
-    if host_id is not None:
-        query = query.where(Assessment.host_id == host_id)
-    keys = (Assessment.host_id, Assessment.year, Assessment.version)
-    rows, cursor = paginate(work.session, query, keys, page)
+    rows, cursor = grades_page(work, page, year, host_id)
     return Page(items=[AssessmentAnswer.model_validate(row) for row in rows], next_cursor=cursor)
 
 
@@ -114,12 +105,7 @@ def list_proposals(
     open_only: Annotated[bool, Query(description="Only those that nobody decided about")] = False,
 ) -> Page[AssessmentProposalAnswer]:
     """With what was decided about each."""
-    query = select(AssessmentProposal)
-    if open_only:
-        query = query.where(AssessmentProposal.proposal_id.not_in(select(AssessmentDecision.proposal_id)))
-    keys = (AssessmentProposal.prepared_at, AssessmentProposal.proposal_id)
-    rows, cursor = paginate(work.session, query, keys, page, descending=True)
-    seen = [find_assessment_proposal(work.session, row.proposal_id) for row in rows]
+    seen, cursor = proposals_page(work.session, page, open_only)
     return Page(items=[AssessmentProposalAnswer.of(one) for one in seen], next_cursor=cursor)
 
 

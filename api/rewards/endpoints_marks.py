@@ -3,18 +3,17 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from sqlalchemy import select
 
 from api.deps import Once, reads, writes
-from api.pagination import WantedPage, paginate
+from api.pagination import WantedPage
 from api.problems import problems
 from api.rewards.access import APPROVERS, PREPARERS, READERS
-from api.rewards.marks import MarkSeen, decide_mark, find_mark, propose_mark, withdraw_mark
+from api.rewards.marks import MarkSeen, decide_mark, find_mark, marks_page, propose_mark, withdraw_mark
 from api.rewards.schemas_marks import MarkAnswer, MarkAsked, MarkWithdrawalAsked
 from api.rewards.schemas_steps import DecisionAsked
 from api.schemas import Page
 from api.work import Work
-from store.tables.rewards import MarkCode, RewardMark, RewardMarkDecision
+from store.tables.rewards import MarkCode
 
 router = APIRouter(tags=["rewards"])
 
@@ -54,15 +53,8 @@ def list_marks(
     open_only: Annotated[bool, Query(description="Only what nobody decided about")] = False,
 ) -> Page[MarkAnswer]:
     """Withdrawals too, each with what was decided about it."""
-    query = select(RewardMark)
-    if booking_id is not None:
-        query = query.where(RewardMark.booking_id == booking_id)
-    if code is not None:
-        query = query.where(RewardMark.code == code.value)
-    if open_only:
-        query = query.where(RewardMark.mark_id.not_in(select(RewardMarkDecision.mark_id)))
-    rows, cursor = paginate(work.session, query, (RewardMark.prepared_at, RewardMark.mark_id), page, descending=True)
-    return Page(items=[MarkAnswer.of(find_mark(work.session, row.mark_id)) for row in rows], next_cursor=cursor)
+    seen, cursor = marks_page(work.session, page, booking_id, code, open_only)
+    return Page(items=[MarkAnswer.of(one) for one in seen], next_cursor=cursor)
 
 
 @router.get("/reward-marks/{mark_id}", summary="Read what was recorded of a booking", responses=problems(404))

@@ -51,7 +51,8 @@ def refuse_if_rewarded_elsewhere(session: Session, run: RewardRun) -> None:
     if charge_id is not None:
         raise conflict(
             "rewarded_elsewhere",
-            f"收费 {charge_id} 已在其他政策或期间的奖励中计入;同一笔收费只能奖励一次。",
-            f"Charge {charge_id} counts in a locked run of another policy or period; a fee is rewarded once.",
+            f"收费 {charge_id} 已在其他政策或期间的奖励中计入;同一笔收费只能奖励一次;请重新核算。",
+            f"Charge {charge_id} counts in a locked run of another policy or period; a fee is rewarded once,"
+            " so prepare the run anew; read that run.",
             charge_id=charge_id,
         )

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.errors import conflict, invalid, not_found
+from api.pagination import PageAsked, paginate
 from api.rewards.access import APPROVERS, PREPARERS, require_person, same_person
 from api.work import Work
 from store.tables.calendar import Booking
@@ -46,8 +47,8 @@ def propose_mark(
     if any(seen.stands and seen.mark.code == code for seen in marks_of(work.session, booking.booking_id)):
         raise conflict(
             "already_marked",
-            f"该预约已登记“{code.value}”且仍有效。",
-            f"This booking is marked as {code.value} already.",
+            f"该预约已登记“{code.value}”且仍有效;请先撤销原登记。",
+            f"This booking is marked as {code.value} already; withdraw that first.",
             booking_id=booking.booking_id,
         )
     return _record(work, booking, code, evidence, evidence_sha256, None)
@@ -76,13 +77,18 @@ def decide_mark(work: Work, mark_id: str, approved: bool, note: str = "") -> Mar
     if work.actor.person_id == mark.prepared_by:
         raise same_person(mark.prepared_by)
     if not approved and not note.strip():
-        raise invalid("note_missing", "不予批准时须写明理由。", "Say why you refuse it.", field="note")
+        raise invalid("note_missing", "不予批准时请写明理由。", "Say why you refuse it.", field="note")
     # Under the booking's lock, so that one mark is decided once and withdrawn once.
     booking = work.session.execute(
         select(Booking).where(Booking.booking_id == mark.booking_id).with_for_update()
     ).scalar_one()
     if work.session.get(RewardMarkDecision, mark_id, populate_existing=True) is not None:
-        raise conflict("already_decided", "该事项已经审批。", "This has been decided.", mark_id=mark_id)
+        raise conflict(
+            "already_decided",
+            "该事项已经审批;请刷新列表。",
+            "This has been decided; read the list again.",
+            mark_id=mark_id,
+        )
     if approved and mark.withdraws is not None and not find_mark(work.session, mark.withdraws).stands:
         raise _not_standing(mark.withdraws)
     work.session.add(
@@ -113,12 +119,33 @@ def find_mark(session: Session, mark_id: str) -> MarkSeen:
     return next(seen for seen in marks_of(session, mark.booking_id) if seen.mark.mark_id == mark_id)
 
 
-def marks_of(session: Session, booking_id: str) -> list[MarkSeen]:
-    """Return everything that was recorded of a booking, oldest first."""
+def marks_page(
+    session: Session,
+    page: PageAsked,
+    booking_id: str | None = None,
+    code: MarkCode | None = None,
+    open_only: bool = False,
+) -> tuple[list[MarkSeen], str | None]:
+    """Return a page of marks and withdrawals, newest first, and the cursor of the next one. `open_only`: those that
+    nobody decided about."""
+    query = select(RewardMark)
+    if booking_id is not None:
+        query = query.where(RewardMark.booking_id == booking_id)
+    if code is not None:
+        query = query.where(RewardMark.code == code.value)
+    if open_only:
+        query = query.where(RewardMark.mark_id.not_in(select(RewardMarkDecision.mark_id)))
+    rows, cursor = paginate(session, query, (RewardMark.prepared_at, RewardMark.mark_id), page, descending=True)
+    seen = {one.mark.mark_id: one for one in marks_of(session, *{row.booking_id for row in rows})}
+    return [seen[row.mark_id] for row in rows], cursor
+
+
+def marks_of(session: Session, *booking_ids: str) -> list[MarkSeen]:
+    """Return everything that was recorded of bookings, oldest first."""
     rows = session.execute(
         select(RewardMark, RewardMarkDecision)
         .outerjoin(RewardMarkDecision, RewardMarkDecision.mark_id == RewardMark.mark_id)
-        .where(RewardMark.booking_id == booking_id)
+        .where(RewardMark.booking_id.in_(booking_ids))
         .order_by(RewardMark.prepared_at, RewardMark.mark_id)
     ).all()
     approved = {mark.mark_id: mark for mark, decision in rows if decision is not None and decision.approved}
@@ -173,7 +200,7 @@ def _booking(session: Session, charge_id: str | None, booking_id: str | None) ->
 def _not_standing(mark_id: str) -> Exception:
     return conflict(
         "mark_not_standing",
-        "该事项未获批准或已撤销,不能再撤销。",
-        "This mark was not approved, or is withdrawn already.",
+        "该事项未获批准或已撤销,不能再撤销;请刷新列表。",
+        "This mark was not approved, or is withdrawn already; read the list again.",
         mark_id=mark_id,
     )

@@ -36,16 +36,16 @@ def object_to_run(work: Work, run_id: str, objection: str, host_id: str | None =
     if stage_of(work.session, run) is not RunStage.NOTICED:
         raise conflict(
             "not_announced",
-            "该核算不在公示期内,不能提出异议。",
-            "This run is not publicly announced now; objections are for the time of the notice.",
+            "该核算不在公示期内,不能提出异议;请联系县科技局。",
+            "This run is not publicly announced now; ask the county office.",
             run_id=run_id,
         )
     until = notice_until_of(work.session, run_id)
     if until is not None and work.now >= until and not work.actor.has(Role.COUNTY_OFFICER):
         raise conflict(
             "notice_over",
-            f"公示期已于 {rfc3339(until)} 结束。",
-            f"The public notice ended at {rfc3339(until)}.",
+            f"公示期已于 {rfc3339(until)} 结束;请联系县科技局。",
+            f"Ask the county office; the public notice ended at {rfc3339(until)}.",
             notice_until=rfc3339(until),
         )
     if host_id is not None and work.session.get(RewardResult, (run_id, host_id)) is None:
@@ -104,15 +104,15 @@ def answer_objection(work: Work, objection_id: str, outcome: ObjectionOutcome, a
     if stage_of(work.session, run) is not RunStage.NOTICED:
         raise conflict(
             "not_announced",
-            "该核算已不在公示阶段,不能再答复异议。",
-            "The run has gone on; objections are answered while it is announced.",
+            "该核算已不在公示阶段,不能再答复异议;请刷新查看核算状态。",
+            "The run has gone on; read its state again.",
             run_id=run.run_id,
         )
     if not insert_if_absent(work.session, RewardObjectionAnswer, row):
         raise conflict(
             "objection_answered",
-            "该异议已经答复。",
-            "This objection has its answer.",
+            "该异议已经答复;请刷新查看。",
+            "This objection has its answer; read it again.",
             objection_id=objection_id,
         )
     work.audit(

@@ -83,8 +83,8 @@ def return_payment(
     if amount_fen > of_host.paid_fen:
         raise conflict(
             "returned_beyond",
-            f"{host_id} 只收到 {yuan(of_host.paid_fen)} 元。",
-            f"{host_id} got {yuan(of_host.paid_fen)} yuan; no more can come back.",
+            f"请更正金额:{host_id} 只收到 {yuan(of_host.paid_fen)} 元。",
+            f"{host_id} got {yuan(of_host.paid_fen)} yuan; correct the amount: no more can come back.",
             host_id=host_id,
             paid_fen=of_host.paid_fen,
         )
@@ -131,8 +131,8 @@ def _day_of_payment(work: Work, run: RewardRun, paid_on: date) -> datetime:
     if run.closed_at is None or not shanghai_day(run.closed_at) <= day <= work.now:
         raise invalid(
             "bad_payment_day",
-            "拨付日期须在锁定日与今天之间。",
-            "The day of the payment is between the day of the lock and today.",
+            "拨付日期须在锁定日与今天之间;请更正。",
+            "The day of the payment is between the day of the lock and today; correct it.",
             field="paid_on",
         )
     return shanghai_day(day)
@@ -147,8 +147,8 @@ def _of_host(money: Mapping[str, HostMoney], host_id: str) -> HostMoney:
 def _paid_beyond(money: HostMoney, fen: int) -> Refused:
     return conflict(
         "paid_beyond",
-        f"{money.host_id} 尚有 {yuan(money.unpaid_fen)} 元未拨付,不能拨付 {yuan(fen)} 元。",
-        f"{yuan(money.unpaid_fen)} yuan are still to be paid to {money.host_id}, not {yuan(fen)}.",
+        f"{money.host_id} 尚有 {yuan(money.unpaid_fen)} 元未拨付,不能拨付 {yuan(fen)} 元;请更正金额。",
+        f"{yuan(money.unpaid_fen)} yuan are still to be paid to {money.host_id}, not {yuan(fen)}; correct the amount.",
         host_id=money.host_id,
         unpaid_fen=money.unpaid_fen,
     )
@@ -162,8 +162,8 @@ def _add_payment(
     if work.session.execute(known).first() is not None:
         raise conflict(
             "payment_recorded",
-            f"凭证 {external_ref} 已为 {host_id} 登记过。",
-            f"{external_ref} has been recorded for {host_id} before.",
+            f"凭证 {external_ref} 已为 {host_id} 登记过;请核对凭证号。",
+            f"{external_ref} has been recorded for {host_id} before; check the reference.",
             host_id=host_id,
             external_ref=external_ref,
         )

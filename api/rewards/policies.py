@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.charging.access import is_system
 from api.errors import Refused, conflict, invalid, not_found
+from api.pagination import PageAsked, paginate
 from api.rewards.access import APPROVERS, PREPARERS, require_two_people
 from api.rewards.policy_body import (
     BadPolicy,
@@ -82,15 +83,15 @@ def publish_policy(
     if not policy_id or len(policy_id) > 40 or not policy_id.replace("-", "").isalnum() or not policy_id.isascii():
         raise invalid(
             "bad_policy_id",
-            "政策代码只能含字母、数字和连字符,最多 40 个字符。",
-            "A policy id is at most 40 letters, digits and hyphens.",
+            "政策代码只能含字母、数字和连字符,最多 40 个字符;请更正。",
+            "A policy id is at most 40 letters, digits and hyphens; correct it.",
             field="policy_id",
         )
     if not is_system(work.actor) and from_month < month_of(work.now):
         raise conflict(
             "policy_backdated",
-            "奖励政策不能从过去的月份起生效。",
-            "A policy cannot take effect in a past month.",
+            "奖励政策不能从过去的月份起生效;请改为本月或之后。",
+            "A policy cannot take effect in a past month; choose this one or a later one.",
             from_month=from_month,
         )
     names = {"name_zh": name_zh or policy_id, "name_en": name_en or policy_id}
@@ -100,8 +101,8 @@ def publish_policy(
     if latest is not None and from_month <= latest.from_month:
         raise conflict(
             "not_after_latest",
-            f"新版本须晚于现有版本的起始月份 {latest.from_month}。",
-            f"A new version starts after the latest one, which starts in {latest.from_month}.",
+            f"请选择晚于现有版本起始月份的月份:{latest.from_month}。",
+            f"A new version starts after the latest one; choose a month later than {latest.from_month}.",
             latest_from_month=latest.from_month,
         )
     _refuse_if_granted(work.session, policy_id, from_month)
@@ -225,8 +226,8 @@ def policy_for_period(session: Session, policy_id: str, kind: PeriodKind, first:
     if found.body.period_kind is not kind:
         raise invalid(
             "other_period_kind",
-            f"政策 {policy_id} 按 {found.body.period_kind.value} 核算,不能按 {kind.value} 核算。",
-            f"Policy {policy_id} rewards by {found.body.period_kind.value}, not by {kind.value}.",
+            f"政策 {policy_id} 按 {found.body.period_kind.value} 核算,不能按 {kind.value} 核算;请更改期间。",
+            f"Policy {policy_id} rewards by {found.body.period_kind.value}, not by {kind.value}; choose such a period.",
             field="period",
             period_kind=found.body.period_kind.value,
         )
@@ -239,6 +240,13 @@ def policy_version(session: Session, policy_id: str, version: int) -> PolicyInFo
     if row is None:
         raise not_found("奖励政策版本", "version of a reward policy", f"{policy_id}/{version}")
     return in_force(row)
+
+
+def policies_page(session: Session, page: PageAsked) -> tuple[list[PolicyInForce], str | None]:
+    """Return a page of the published versions by policy, oldest first, and the cursor of the next one."""
+    keys = (RewardPolicyVersion.policy_id, RewardPolicyVersion.version)
+    rows, cursor = paginate(session, select(RewardPolicyVersion), keys, page)
+    return [in_force(row) for row in rows], cursor
 
 
 def take_policy(session: Session, policy_id: str) -> None:
@@ -265,8 +273,8 @@ def policy_refused(fault: BadPolicy) -> Refused:
     """Return the 422 that names the field of a faulty document."""
     return invalid(
         "policy_invalid",
-        f"奖励政策有误:{fault.field}:{fault.why}",
-        f"The policy is not valid: {fault.field}: {fault.why}",
+        f"奖励政策有误,请更正:{fault.field}:{fault.why}",
+        f"The policy is not valid; correct it: {fault.field}: {fault.why}",
         field=fault.field,
     )
 

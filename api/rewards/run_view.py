@@ -12,7 +12,8 @@ from api.rewards.adjustments import change_sums, stands_on
 from api.rewards.payments import days_to_pay
 from api.rewards.policies import policy_version
 from api.rewards.repository import stored_results
-from api.rewards.schemas import InputAnswer, ResultAnswer, run_fields
+from api.rewards.rules import Reason
+from api.rewards.schemas import InputAnswer, ResultAnswer, RunAnswer, run_fields
 from api.rewards.schemas_steps import (
     ChangeSumAnswer,
     EarlierRun,
@@ -34,12 +35,42 @@ from api.rewards.steps_repository import (
     objections_of,
     payments_of,
     stage_of,
+    stages_of,
     steps_of,
 )
 from api.work import Work
 from store.periods import PeriodKind, format_period
 from store.tables.reward_steps import RewardStep, RunAction
 from store.tables.rewards import RewardInput, RewardResult, RewardRun, RunState
+
+_NEWEST = (RewardRun.prepared_at, RewardRun.run_id)
+
+
+def runs_page(
+    session: Session, page: PageAsked, policy_id: str | None = None, state: RunState | None = None
+) -> tuple[list[RunAnswer], str | None]:
+    """Return a page of runs, newest first, each with how far it has come, and the cursor of the next one."""
+    query = select(RewardRun)
+    if policy_id is not None:
+        query = query.where(RewardRun.policy_id == policy_id)
+    if state is not None:
+        query = query.where(RewardRun.state == state.value)
+    rows, cursor = paginate(session, query, _NEWEST, page, descending=True)
+    stages = stages_of(session, rows)
+    return [RunAnswer.of(row, stages[row.run_id]) for row in rows], cursor
+
+
+def run_lines(
+    session: Session, run: RewardRun, page: PageAsked, host_id: str | None = None, reason: Reason | None = None
+) -> tuple[list[InputAnswer], str | None]:
+    """Return a page of the charges of a run, each with its one reason, and the cursor of the next one."""
+    query = select(RewardInput).where(RewardInput.run_id == run.run_id)
+    if host_id is not None:
+        query = query.where(RewardInput.host_id == host_id)
+    if reason is not None:
+        query = query.where(RewardInput.reason == reason.value)
+    rows, cursor = paginate(session, query, (RewardInput.charge_id,), page)
+    return [InputAnswer.model_validate(row) for row in rows], cursor
 
 
 def run_detail(work: Work, run: RewardRun) -> RunDetail:
@@ -85,8 +116,7 @@ def notices(session: Session, page: PageAsked) -> tuple[list[NoticeAnswer], str 
         _has_step(RunAction.PUBLISH),
         ~_has_step(RunAction.APPROVE),
     )
-    keys = (RewardRun.prepared_at, RewardRun.run_id)
-    rows, cursor = paginate(session, query, keys, page, descending=True)
+    rows, cursor = paginate(session, query, _NEWEST, page, descending=True)
     return [_notice(session, run) for run in rows], cursor
 
 
@@ -98,24 +128,20 @@ def host_rewards(work: Work, host_id: str, page: PageAsked) -> tuple[list[HostRe
         .join(RewardResult, RewardResult.run_id == RewardRun.run_id)
         .where(RewardResult.host_id == host_id, _open_to_hosts())
     )
-    keys = (RewardRun.prepared_at, RewardRun.run_id)
-    rows, cursor = paginate(work.session, query, keys, page, descending=True)
+    rows, cursor = paginate(work.session, query, _NEWEST, page, descending=True)
     return [_host_reward(work.session, run, host_id) for run in rows], cursor
 
 
 def host_lines(
-    work: Work, host_id: str, run_id: str, page: PageAsked, reason: str | None = None
+    work: Work, host_id: str, run_id: str, page: PageAsked, reason: Reason | None = None
 ) -> tuple[list[InputAnswer], str | None]:
     """Return a page of one host's own charges in a run, each with its one reason. Refused 403, 404."""
     _require_own(work, host_id)
-    seen = select(RewardRun.run_id).where(RewardRun.run_id == run_id, _open_to_hosts())
-    if work.session.execute(seen).first() is None:
+    seen = select(RewardRun).where(RewardRun.run_id == run_id, _open_to_hosts())
+    run = work.session.execute(seen).scalar_one_or_none()
+    if run is None:
         raise not_found("奖励核算", "reward run", run_id)
-    query = select(RewardInput).where(RewardInput.run_id == run_id, RewardInput.host_id == host_id)
-    if reason is not None:
-        query = query.where(RewardInput.reason == reason)
-    rows, cursor = paginate(work.session, query, (RewardInput.charge_id,), page)
-    return [InputAnswer.model_validate(row) for row in rows], cursor
+    return run_lines(work.session, run, page, host_id, reason)
 
 
 def _require_own(work: Work, host_id: str) -> None:

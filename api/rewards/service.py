@@ -19,7 +19,7 @@ from api.rewards.computing import (
     result_document,
     run_head,
 )
-from api.rewards.judging import judged
+from api.rewards.judging import judged_batches
 from api.rewards.policies import PolicyInForce, policy_for_period, policy_version, take_policy
 from api.rewards.repository import RunLine, shares_of_first_grant
 from api.rewards.rules import ENGINE_VERSION
@@ -50,8 +50,8 @@ def prepare_run(work: Work, policy_id: str, kind: PeriodKind, first: int) -> Rew
     _check_may_prepare(work, line)
     policy = _policy_of(work.session, line)
     run_no = _next_run_no(work.session, line)
-    rows = judged(work.session, months_of_period(kind, first), policy.body, ENGINE_VERSION, work.now)
-    with snapshot(rows) as taken:
+    judged = judged_batches(work.session, months_of_period(kind, first), policy.body, ENGINE_VERSION, work.now)
+    with snapshot(judged) as taken:
         situation = _situation(work, line, run_no, taken.sums.bases)
         _require_grades(policy, situation)
         results = host_results(situation, policy.body, ENGINE_VERSION)
@@ -108,8 +108,8 @@ def _check_may_prepare(work: Work, line: RunLine) -> None:
     if work.now < month_bounds(line.first)[0]:
         raise conflict(
             "period_not_begun",
-            "该期间尚未开始。",
-            "This period has not begun.",
+            "该期间尚未开始;请选择已开始的期间。",
+            "This period has not begun; choose one that has.",
             period=format_period(line.kind, line.first),
         )
     pending = repository.newest_run(work.session, line, RunState.PREPARED)

@@ -8,19 +8,18 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import IO
 
 from sqlalchemy.orm import Session
 
 from api.rewards.computing import input_line, input_lines
 from api.rewards.rules import Classified
-from store.database import insert_tuples
+from store.database import insert_lines
 from store.tables.rewards import RewardInput
 
 _IN_MEMORY_BYTES = 16 * 1024**2
-_ROWS_AT_ONCE = 10_000
-_COLUMNS = ("run_id", "charge_id", "host_id", "amount_fen", "eligible_fen", "reason")
+_BYTES_AT_ONCE = 1024**2
+_COLUMNS = ("charge_id", "host_id", "amount_fen", "eligible_fen", "reason")
 
 
 class InputSums:
@@ -62,27 +61,26 @@ class InputSums:
 class Snapshot:
     """Judged rows between computing and storing; made by `snapshot`."""
 
-    def __init__(self, file: IO[bytes], rows: Iterable[Classified]) -> None:
+    def __init__(self, file: IO[bytes], batches: Iterable[Sequence[Classified]]) -> None:
         self.sums = InputSums()
         self._file = file
-        each = iter(rows)
-        while some := list(islice(each, _ROWS_AT_ONCE)):
-            lines = input_lines(some)
-            self.sums.add_lines(lines, some)
+        for rows in batches:
+            lines = input_lines(rows)
+            self.sums.add_lines(lines, rows)
             file.write(lines)
 
     def store(self, session: Session, run_id: str) -> None:
         """Insert all rows under a run that is there."""
         self._file.seek(0)
-        while lines := b"".join(islice(self._file, _ROWS_AT_ONCE)):
-            rows = [(run_id, *line.split("\t")) for line in lines.decode()[:-1].split("\n")]
-            insert_tuples(
-                session, RewardInput, _COLUMNS, [(*row[:3], int(row[3]), int(row[4]), row[5]) for row in rows]
-            )
+        insert_lines(session, RewardInput, ("run_id", run_id), _COLUMNS, self._blocks())
+
+    def _blocks(self) -> Iterator[bytes]:
+        while some := self._file.read(_BYTES_AT_ONCE):
+            yield some + self._file.readline()
 
 
 @contextmanager
-def snapshot(rows: Iterable[Classified]) -> Iterator[Snapshot]:
+def snapshot(batches: Iterable[Sequence[Classified]]) -> Iterator[Snapshot]:
     """Go once through judged rows; what they came to can be stored until the block ends."""
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as file:
-        yield Snapshot(file, rows)
+        yield Snapshot(file, batches)

@@ -77,8 +77,8 @@ def next_step(
     held = frozenset(roles)
     if not _WHO[action] & held:
         raise forbidden(
-            f"您没有权限执行“{action}”;需要角色:{', '.join(who_may(action))}。",
-            f"You may not {action} a reward run; it takes the role {' or '.join(who_may(action))}.",
+            f"您没有权限执行“{action}”;请联系有此角色的人员:{', '.join(who_may(action))}。",
+            f"You may not {action} a reward run; ask somebody with the role {' or '.join(who_may(action))}.",
             action=action.value,
         )
     step = _TABLE.get((stage, action))
@@ -114,8 +114,8 @@ def shanghai_day(moment: datetime) -> datetime:
 def _not_possible(stage: RunStage, action: RunAction, possible: str) -> Refused:
     return conflict(
         "not_possible_now",
-        f"核算处于“{stage}”阶段,不能执行“{action}”;现在可以执行:{possible or '无'}。",
-        f"The run is {stage}; {action} is not possible now. Possible now: {possible or 'nothing'}.",
+        f"核算处于“{stage}”阶段,不能执行“{action}”;请从现在可以执行的操作中选择:{possible or '无'}。",
+        f"The run is {stage}; {action} is not possible now; choose what is: {possible or 'nothing'}.",
         stage=stage.value,
         action=action.value,
         possible=possible,

@@ -149,7 +149,7 @@ def _refuse_unless_announced(work: Work, run: RewardRun) -> None:
         until = rfc3339(notice_until)
         raise conflict(
             "notice_not_over",
-            f"公示期至 {until};此后方可批准。",
+            f"公示期至 {until};请在此之后批准。",
             f"The public notice goes on until {until}; approve the run after that.",
             notice_until=until,
         )

@@ -150,12 +150,17 @@ def _check(work: Work, asked: Asked) -> None:
     if asked.against_run is not None and asked.against_policy is not None:
         raise invalid(
             "one_comparison",
-            "只能与一次核算或一个政策比较。",
+            "请与一次核算或一个政策比较,二者择一。",
             "Compare with a run or with a policy, not with both.",
             field="against_run",
         )
     if work.now < month_bounds(asked.first)[0]:
-        raise conflict("period_not_begun", "该期间尚未开始。", "This period has not begun.", first=asked.first)
+        raise conflict(
+            "period_not_begun",
+            "该期间尚未开始;请选择已开始的期间。",
+            "This period has not begun; choose one that has.",
+            first=asked.first,
+        )
 
 
 def _against(work: Work, asked: Asked) -> tuple[Side, _Results]:
@@ -166,8 +171,8 @@ def _against(work: Work, asked: Asked) -> tuple[Side, _Results]:
         if (run.period_kind, run.period_first) != (asked.kind.value, asked.first):
             raise invalid(
                 "other_period",
-                "所比较的核算属于另一期间。",
-                "The run to compare with is of another period.",
+                "所比较的核算属于另一期间;请选择同一期间的核算。",
+                "The run to compare with is of another period; choose one of this period.",
                 field="against_run",
             )
         return _of_run(work.session, run)
@@ -205,8 +210,8 @@ def _of_body(
     if body.period_kind is not asked.kind:
         raise invalid(
             "other_period_kind",
-            f"该政策按 {body.period_kind.value} 核算,不能按 {asked.kind.value} 试算。",
-            f"This policy rewards by {body.period_kind.value}, not by {asked.kind.value}.",
+            f"该政策按 {body.period_kind.value} 核算,不能按 {asked.kind.value} 试算;请更改期间。",
+            f"This policy rewards by {body.period_kind.value}, not by {asked.kind.value}; choose such a period.",
             field="period",
             period_kind=body.period_kind.value,
         )

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.orm import Session, defer
 
 from api.charging.corrections_rules import apply_waivers, corrected_ms, waived_lines
 from api.charging.documents import charge_hash, rated_lines, read_input
@@ -18,8 +18,19 @@ from store.tables.calendar import BookingUse
 from store.tables.charging import Charge, ChargeEvidence, ChargeLine, ChargePurpose, EvidenceKind, TariffVersion
 from store.tables.registry import Instrument, UseDetection
 from store.tables.usage import UsageRecordRow
+from store.types import UtcDateTime
 
 ROWS_AT_ONCE = 200
+
+# Put together once: every charge asks them.
+_USED_UNTIL = select(func.coalesce(func.sum(BookingUse.running_ms), 0)).where(
+    BookingUse.booking_id == bindparam("booking"), BookingUse.matched_at <= bindparam("until", type_=UtcDateTime)
+)
+_PAYLOAD = select(UsageRecordRow.payload).where(
+    UsageRecordRow.agent_id == bindparam("agent"),
+    UsageRecordRow.stream == bindparam("stream"),
+    UsageRecordRow.seq == bindparam("seq"),
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,7 @@ def over_charges(month: int | None, judge: Callable[[Session, Whole], str | tupl
     """
 
     def check(session: Session) -> Iterator[Finding]:
-        for whole in _charges(session, month):
+        for whole in _charges(session, month, with_curves=judge is evidence):
             wrong = judge(session, whole)
             if wrong is not None:
                 yield Finding(*(("charge", whole.charge.charge_id, wrong) if isinstance(wrong, str) else wrong))
@@ -147,7 +158,7 @@ def reversal(session: Session, whole: Whole) -> str | None:
     return None
 
 
-def _charges(session: Session, month: int | None) -> Iterator[Whole]:
+def _charges(session: Session, month: int | None, *, with_curves: bool) -> Iterator[Whole]:
     """Every charge with its rows, some at a time."""
     after = ""
     while True:
@@ -161,7 +172,10 @@ def _charges(session: Session, month: int | None) -> Iterator[Whole]:
         lines, packed = defaultdict(list), defaultdict(list)
         for line in session.execute(select(ChargeLine).where(ChargeLine.charge_id.in_(ids))).scalars():
             lines[line.charge_id].append(line)
-        for row in session.execute(select(ChargeEvidence).where(ChargeEvidence.charge_id.in_(ids))).scalars():
+        # The curves are read by the one check that unpacks them; the others need no more than their hashes.
+        rests_on = select(ChargeEvidence).where(ChargeEvidence.charge_id.in_(ids))
+        rests_on = rests_on if with_curves else rests_on.options(defer(ChargeEvidence.content))
+        for row in session.execute(rests_on).scalars():
             packed[row.charge_id].append(row)
         for charge in charges:
             yield Whole(charge, lines[charge.charge_id], packed[charge.charge_id])
@@ -180,18 +194,11 @@ def _metered_differs(session: Session, charge: Charge, running_ms: int) -> str |
     detection = session.get_one(Instrument, charge.instrument_id).use_detection
     if detection == UseDetection.CHECKIN.value:
         return None  # nothing meters it; check-in and check-out are events of the booking
-    used = session.execute(
-        select(func.coalesce(func.sum(BookingUse.running_ms), 0)).where(
-            BookingUse.booking_id == charge.booking_id, BookingUse.matched_at <= charge.recorded_at
-        )
-    ).scalar_one()
-    used = int(used) + corrected_ms(session, charge.booking_id, charge.revision)
+    asked = {"booking": charge.booking_id, "until": charge.recorded_at}
+    used = int(session.execute(_USED_UNTIL, asked).scalar_one())
+    used += corrected_ms(session, charge.booking_id, charge.revision)
     return None if used == charge.metered_ms else f"metered {charge.metered_ms} ms, its sessions come to {used}"
 
 
 def _payload(session: Session, agent: str, stream: str, seq: int) -> bytes | None:
-    return session.execute(
-        select(UsageRecordRow.payload).where(
-            UsageRecordRow.agent_id == agent, UsageRecordRow.stream == stream, UsageRecordRow.seq == seq
-        )
-    ).scalar_one_or_none()
+    return session.execute(_PAYLOAD, {"agent": agent, "stream": stream, "seq": seq}).scalar_one_or_none()

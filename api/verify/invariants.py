@@ -16,7 +16,7 @@ from store.tables.audit import Anomaly
 from store.tables.calendar import Booking, BookingState, BookingUse, Due, DueKind, UnbookedUse, UsePurpose
 from store.tables.charging import Charge, ChargePurpose
 from store.tables.disputes import Correction, CorrectionDecision
-from store.tables.registry import Affiliation, AffiliationEvent, Host
+from store.tables.registry import Affiliation, AffiliationEvent, Host, Instrument, UseDetection
 from store.tables.rewards import RewardInput, RewardPolicyVersion, RewardResult, RewardRun
 from store.tables.usage import EntryKind, UsageEntry, UsageSession
 
@@ -110,7 +110,8 @@ def sessions_do_not_overlap(session: Session) -> Iterator[Finding]:
 
 
 def finished_use_is_priced(session: Session) -> Iterator[Finding]:
-    """11: a finished session waits for matching or is matched; a customer's use is charged, or somebody looks at it."""
+    """11: a finished session waits for matching or is matched; a customer's use is charged, or somebody looks at it;
+    what was matched after the charge is due to be charged anew."""
     waits = _due(DueKind.MATCH_SESSION, UsageSession.session_id)
     booked = exists().where(BookingUse.session_id == UsageSession.session_id)
     unbooked = exists().where(UnbookedUse.session_id == UsageSession.session_id)
@@ -131,6 +132,33 @@ def finished_use_is_priced(session: Session) -> Iterator[Finding]:
     )
     for booking_id in session.execute(free).scalars():
         yield Finding("booking", booking_id, "a customer's use was neither charged nor is it due")
+    later = aliased(Charge)
+    live = and_(
+        Charge.booking_id == Booking.booking_id,
+        Charge.purpose == ChargePurpose.USE.value,
+        Charge.revision % 2 == 1,
+        ~exists().where(
+            later.booking_id == Charge.booking_id,
+            later.purpose == Charge.purpose,
+            later.revision > Charge.revision,
+        ),
+    )
+    late = (
+        select(Booking.booking_id)
+        .join(BookingUse, BookingUse.booking_id == Booking.booking_id)
+        .join(Charge, live)
+        .join(Instrument, Instrument.instrument_id == Booking.instrument_id)
+        .where(
+            BookingUse.running_ms > 0,
+            BookingUse.matched_at > Charge.recorded_at,
+            Instrument.use_detection != UseDetection.CHECKIN.value,
+            ~_due(DueKind.CHARGE_BOOKING, Booking.booking_id),
+        )
+        .distinct()
+        .order_by(Booking.booking_id)
+    )
+    for booking_id in session.execute(late).scalars():
+        yield Finding("booking", booking_id, "use that came late is not on its charge, and nothing is due")
     noticed = exists().where(
         Anomaly.rule == SESSION_WITHOUT_BOOKING,
         Anomaly.subject_kind == "session",

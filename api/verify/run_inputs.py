@@ -1,5 +1,6 @@
-"""The inputs of a reward run judged again from the facts known at its watermark. In bounded memory: sorted streams
-are held against each other, no more than some thousands of rows of each at a time."""
+"""The inputs of a reward run judged again from the facts known at its watermark. In bounded memory: what is stored and
+what the facts say are hashed some thousands of rows at a time; where that differs, they are held against each other row
+by row."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,12 +12,12 @@ from sqlalchemy import BigInteger, String, cast, func, select
 from sqlalchemy.orm import Session
 
 from api.rewards.computing import input_lines
-from api.rewards.judging import judged
+from api.rewards.judging import judged, judged_batches
 from api.rewards.policies import PolicyInForce
 from api.rewards.rules import Classified
 from api.rewards.snapshot import InputSums
 from api.verify.finding import Finding
-from store.database import by_code_point
+from store.database import by_code_point, read_tuples
 from store.periods import PeriodKind, months_of_period
 from store.tables.rewards import RewardInput, RewardRun
 
@@ -30,19 +31,17 @@ _STORED, _KNOWN, _EARLIER = range(3)
 
 def inputs_differ(session: Session, run: RewardRun, policy: PolicyInForce) -> Finding | None:
     """Return the first stored row that is not what the facts say, or that is missing; then what is hashed of them."""
-    known = _judged(session, run, policy, timedelta())
-    running, count, base_fen = sha256(), 0, 0
-    for stored in _stored_lines(session, run.run_id):
-        wanted = list(islice(known, len(stored)))
-        lines = input_lines(wanted)
-        if "".join(stored).encode() != lines:
-            return _named(session, run, policy)
-        running.update(lines)
-        count += len(wanted)
-        base_fen += sum([row.eligible_fen for row in wanted])
-    if next(known, None) is not None:
+    known = InputSums()
+    for rows in judged_batches(session, _months(run), policy.body, run.engine_version, run.watermark):
+        known.add_lines(input_lines(rows), rows)
+    stored, count = sha256(), 0
+    for texts in _stored_lines(session, run.run_id):
+        stored.update("".join(texts).encode())
+        count += len(texts)
+    # With the count no row can pass for two: each has four tabs and one line break at least.
+    if (count, stored.hexdigest()) != (known.count, known.sha256):
         return _named(session, run, policy)
-    return _sums_differ(run, count, base_fen, running.hexdigest())
+    return _sums_differ(run, known.count, known.base_fen, known.sha256)
 
 
 def stored_bases(session: Session, run_id: str) -> dict[str, int]:
@@ -101,8 +100,8 @@ def _stored(session: Session, run_id: str) -> Iterator[Classified]:
         .where(RewardInput.run_id == run_id)
         .order_by(by_code_point(session, RewardInput.charge_id.expression))
     )
-    result = session.connection().execute(statement, execution_options={"yield_per": _ROWS_AT_ONCE})
-    return map(Classified._make, result)
+    for rows in read_tuples(session, statement, _ROWS_AT_ONCE):
+        yield from map(Classified._make, rows)
 
 
 def _stored_lines(session: Session, run_id: str) -> Iterator[list[str]]:
@@ -111,14 +110,16 @@ def _stored_lines(session: Session, run_id: str) -> Iterator[list[str]]:
     line = row.charge_id + tab + row.host_id + tab + cast(row.amount_fen, String) + tab
     line = line + cast(row.eligible_fen, String) + tab + row.reason + "\n"
     statement = select(line).where(row.run_id == run_id).order_by(by_code_point(session, row.charge_id.expression))
-    result = session.connection().execute(statement, execution_options={"yield_per": _ROWS_AT_ONCE})
-    for rows in result.partitions():
+    for rows in read_tuples(session, statement, _ROWS_AT_ONCE):
         yield [text for (text,) in rows]
 
 
 def _judged(session: Session, run: RewardRun, policy: PolicyInForce, earlier: timedelta) -> Iterator[Classified]:
-    months = months_of_period(PeriodKind(run.period_kind), run.period_first)
-    return judged(session, months, policy.body, run.engine_version, run.watermark - earlier)
+    return judged(session, _months(run), policy.body, run.engine_version, run.watermark - earlier)
+
+
+def _months(run: RewardRun) -> tuple[int, ...]:
+    return months_of_period(PeriodKind(run.period_kind), run.period_first)
 
 
 def _sums_differ(run: RewardRun, count: int, base_fen: int, input_sha256: str) -> Finding | None:

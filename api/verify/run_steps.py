@@ -102,7 +102,7 @@ def _close_differs(run: RewardRun, steps: list[RewardStep]) -> Finding | None:
 
 def _payments_differ(session: Session, run: RewardRun, policy: PolicyInForce) -> Finding | None:
     results = select(RewardResult.host_id, RewardResult.payable_fen).where(RewardResult.run_id == run.run_id)
-    granted: dict[str, int] = dict(session.execute(results).tuples().all())
+    granted: dict[str, int] = {row.host_id: row.payable_fen for row in session.execute(results)}
     rows = session.execute(
         select(RewardPayment, RewardStep)
         .outerjoin(

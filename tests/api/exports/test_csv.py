@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.exports.csv_file import BadExport, parse_export, protect, unprotect, write_csv
-from api.exports.rows import DRAFT, FINAL, LineRow, Row, RunRow, TotalRow, content_sha256
+from api.exports.rows import DRAFT, FINAL, InstrumentRow, LineRow, Row, RunRow, TotalRow, content_sha256
 
 RUN = RunRow(
     status=FINAL,
@@ -52,7 +52,18 @@ LINE = LineRow(
     eligible_fen=60_000,
     reason="eligible",
 )
-ROWS: list[Row] = [RUN, TOTAL, LINE]
+INSTRUMENT = InstrumentRow(
+    host_id="h01",
+    instrument_id="xc-h01-01",
+    charge_count=2,
+    counted_count=1,
+    eligible_fen=60_000,
+    cap_yuan="5000.00",
+    metered_s=5_400,
+)
+ROWS: list[Row] = [RUN, TOTAL, INSTRUMENT, LINE]
+WITHOUT: list[Row] = [RUN, TOTAL, LINE]
+"""What an export was before it had instruments."""
 
 texts = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from("=+-@\t\r\n'\",;0123456789 ")
@@ -66,9 +77,11 @@ def rows_of(kind: type) -> st.SearchStrategy:
 
 
 @settings(max_examples=200, deadline=None)
-@given(rows_of(RunRow), st.lists(rows_of(TotalRow), max_size=4), st.lists(rows_of(LineRow), max_size=4))
-def test_every_export_reads_back_to_the_rows_it_was_made_of(run: RunRow, totals: list[Row], lines: list[Row]) -> None:
-    rows = [run, *totals, *lines]
+@given(rows_of(RunRow), *(st.lists(rows_of(kind), max_size=4) for kind in (TotalRow, InstrumentRow, LineRow)))
+def test_every_export_reads_back_to_the_rows_it_was_made_of(
+    run: RunRow, totals: list[Row], instruments: list[Row], lines: list[Row]
+) -> None:
+    rows = [run, *totals, *instruments, *lines]
     assert parse_export(write_csv(rows)) == rows
 
 
@@ -122,7 +135,7 @@ def test_the_file_has_a_byte_order_mark_crlf_and_says_how_to_verify_it() -> None
 
 
 def test_a_draft_has_another_content_hash_than_the_final_run() -> None:
-    assert content_sha256([replace(RUN, status=DRAFT), TOTAL, LINE]) != content_sha256(ROWS)
+    assert content_sha256([RUN.as_draft(), *ROWS[1:]]) != content_sha256(ROWS)
     assert RUN.as_draft() == replace(RUN, status=DRAFT)
 
 
@@ -156,7 +169,8 @@ def test_a_file_that_a_spreadsheet_saved_again_still_verifies() -> None:
     width = max(len(row) for row in cells)
     saved = io.StringIO()
     out = csv.writer(saved, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    out.writerows([cell.removesuffix(".00") for cell in row] + [""] * (width - len(row)) for row in cells)
+    dropped = [[cell if cell.startswith("'") else cell.removesuffix(".00") for cell in row] for row in cells]
+    out.writerows(row + [""] * (width - len(row)) for row in dropped)
     out.writerow([""] * width)
     assert parse_export(saved.getvalue().encode()) == ROWS
 
@@ -176,6 +190,8 @@ def test_rows_in_another_order_are_not_written() -> None:
         write_csv([TOTAL, RUN])
     with pytest.raises(TypeError):
         write_csv([RUN, LINE, TOTAL])
+    with pytest.raises(TypeError):
+        write_csv([RUN, INSTRUMENT, TOTAL, LINE])
 
 
 def as_file(cells: list[list[str]]) -> bytes:

@@ -1,18 +1,21 @@
 """Exports of real runs: recorded, audited, marked DRAFT until the lock, and refused where there is no run."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import select
 
 from api.errors import Refused
-from api.exports.csv_file import parse_export
-from api.exports.rows import LineRow, RunRow, TotalRow, content_sha256, reward_rows
+from api.exports.csv_file import parse_export, write_csv
+from api.exports.rows import InstrumentRow, LineRow, RunRow, TotalRow, content_sha256, reward_rows
 from api.exports.service import export_run, run_to_export
 from api.rewards.steps import withdraw_run
+from api.verify.runs import export_file, exports
 from store.canonical import sha256_hex
 from store.periods import PeriodKind
 from store.tables.audit import AuditEvent
 from store.tables.rewards import ExportFile
-from tests.api.charging.building import CUSTOMER, FINANCE, NINE
+from tests.api.charging.building import CUSTOMER, FINANCE, INSTRUMENT, NINE
 from tests.api.rewards.building import DAY, MANAGER, OFFICER, YEAR, RewardCounty
 
 
@@ -26,7 +29,7 @@ def test_a_locked_run_is_exported_with_its_totals_and_lines(county: RewardCounty
     paid, unpaid = county.paid(), county.tested(NINE + DAY)
     run = county.lock(county.prepare())
     export = county.do(export_run, run.run_id, who=FINANCE)
-    head, total, *lines = parse_export(export.data)
+    head, total, instrument, *lines = parse_export(export.data)
     assert isinstance(head, RunRow)
     assert (head.status, head.period, head.payable_fen, head.result_sha256) == (
         "FINAL",
@@ -36,6 +39,7 @@ def test_a_locked_run_is_exported_with_its_totals_and_lines(county: RewardCounty
     )
     assert isinstance(total, TotalRow)
     assert (total.host_id, total.reward_fen, total.name_zh) == ("h01", 4_000, "示例单位")
+    assert instrument == InstrumentRow("h01", INSTRUMENT, 2, 1, 40_000, "", 3_600)
     assert {line.charge_id: line.reason for line in lines if isinstance(line, LineRow)} == {
         paid: "eligible",
         unpaid: "unpaid",
@@ -43,11 +47,27 @@ def test_a_locked_run_is_exported_with_its_totals_and_lines(county: RewardCounty
     assert export.file_name == "openlab-reward-FLAT10-2026-run1.csv"
     with county.database.read() as session:
         row = session.get_one(ExportFile, export.export_id)
-        assert (row.row_count, row.total_fen, row.created_by) == (4, 4_000, "finance")
+        assert (row.row_count, row.total_fen, row.created_by) == (5, 4_000, "finance")
         assert (row.content_sha256, row.file_sha256) == (export.content_sha256, sha256_hex(export.data))
         assert content_sha256(reward_rows(session, run.run_id)) == export.content_sha256
         [event] = session.execute(select(AuditEvent).where(AuditEvent.action == "reward_run.exported")).scalars()
         assert (event.actor, export.content_sha256.encode() in event.body) == ("finance", True)
+
+
+def test_a_file_that_left_before_there_were_instruments_in_it_still_verifies(county: RewardCounty) -> None:
+    county.paid()
+    run = county.lock(county.prepare())
+    export = county.do(export_run, run.run_id, who=FINANCE)
+    rows = [row for row in parse_export(export.data) if not isinstance(row, InstrumentRow)]
+    with county.database.write() as session:
+        now = session.get_one(ExportFile, export.export_id)
+        columns = {column.key: getattr(now, column.key) for column in ExportFile.__mapper__.column_attrs}
+        session.add(ExportFile(**columns | {"export_id": "OLD", "content_sha256": content_sha256(rows)}))
+    with county.database.read() as session:
+        assert list(exports(session)) == list(export_file(write_csv(rows))(session)) == []
+        assert isinstance(rows[-1], LineRow)
+        [said] = export_file(write_csv([*rows[:-1], replace(rows[-1], payer_org="org-other")]))(session)
+        assert "payer_org='org-other'" in said.what
 
 
 def test_a_run_that_waits_for_its_lock_leaves_as_a_draft_only(county: RewardCounty) -> None:

@@ -15,12 +15,13 @@ from api.exports.cells import BadExport
 from api.exports.files import FORMATS, format_of, parse_any
 from api.exports.json_file import parse_json, write_json
 from api.exports.reasons import FIRST, SENTENCES
-from api.exports.rows import LineRow, Row, RunRow, TotalRow, content_sha256
+from api.exports.rows import InstrumentRow, LineRow, Row, RunRow, TotalRow, content_hashes, content_sha256
 from api.exports.xlsx_file import EXCLUDED, parse_xlsx, protect, unprotect, write_xlsx
 from api.exports.xlsx_reader import read_sheets
 from api.rewards.rules import Reason
+from store.canonical import sha256_hex
 from store.tables.rewards import ExportFormat
-from tests.api.exports.test_csv import LINE, ROWS, RUN, TOTAL, numbers, rows_of, texts
+from tests.api.exports.test_csv import LINE, ROWS, RUN, TOTAL, WITHOUT, numbers, rows_of, texts
 
 NAMESPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 UNPAID = replace(LINE, charge_id="01JD5W6ZQ4T8M0V2X3Y4Z5A6B9", eligible_fen=0, reason="unpaid")
@@ -31,14 +32,15 @@ some_lines = st.lists(rows_of(LineRow) | lines_of_people, max_size=4, unique_by=
 a_run = st.tuples(
     rows_of(RunRow),
     st.lists(rows_of(TotalRow), max_size=3),
+    st.lists(rows_of(InstrumentRow), max_size=3),
     some_lines.map(lambda lines: sorted(lines, key=lambda line: line.charge_id)),
 )
 
 
 @settings(max_examples=30, deadline=None)
 @given(a_run)
-def test_all_formats_read_back_to_the_same_rows(run: tuple[RunRow, list[Row], list[Row]]) -> None:
-    rows: list[Row] = [run[0], *run[1], *run[2]]
+def test_all_formats_read_back_to_the_same_rows(run: tuple[RunRow, list[Row], list[Row], list[Row]]) -> None:
+    rows: list[Row] = [run[0], *run[1], *run[2], *run[3]]
     for name, file_format in FORMATS.items():
         data = file_format.write(rows)
         assert format_of(data) is name
@@ -55,9 +57,28 @@ def test_equal_rows_give_equal_bytes_and_every_file_says_how_to_verify_it(name: 
         assert said in text
 
 
+def test_a_file_without_instruments_is_what_it_was_before_they_were_written() -> None:
+    kept = {
+        ExportFormat.CSV: "7ddfcf81fbc6cb08ee8b8f58ac185f9695fd84c6e108e54333ee07d89fad3cc2",
+        ExportFormat.JSON: "399a1628c8ed905f910a7288e6ba3f5f10596e8f14e1c19983dc4fb47ff4ff60",
+    }
+    assert {name: sha256_hex(FORMATS[name].write(WITHOUT)) for name in kept} == kept
+    assert parse_xlsx(write_xlsx(WITHOUT)) == WITHOUT
+    draft = RUN.as_draft()
+    possible = {content_sha256(rows) for rows in (ROWS, WITHOUT, [draft, *ROWS[1:]], [draft, *WITHOUT[1:]])}
+    assert content_hashes(ROWS) == possible
+    assert len(possible) == 4
+    for name in FORMATS:
+        renamed = {b"reward-export/2": b"reward-export/1", b"reward-export/1": b"reward-export/2"}
+        for rows, (said, other) in zip((ROWS, WITHOUT), renamed.items(), strict=True):
+            if name is not ExportFormat.XLSX:  # of a workbook every cell is changed below
+                with pytest.raises(BadExport):
+                    parse_any(FORMATS[name].write(rows).replace(said, other))
+
+
 def test_the_workbook_has_totals_a_block_to_sign_lines_and_reasons() -> None:
     sheets = {sheet.name: [cells for _, cells in sheet.rows()] for sheet in read_sheets(write_xlsx(ALL))}
-    assert list(sheets) == ["totals", "lines", "excluded"]
+    assert list(sheets) == ["totals", "instruments", "lines", "excluded"]
     first = [row[0] for row in sheets["totals"]]
     assert [cell for cell in first if cell.endswith(("编制", "复核", "批准", "财务拨付"))] == [
         "prepared by 编制",
@@ -65,6 +86,8 @@ def test_the_workbook_has_totals_a_block_to_sign_lines_and_reasons() -> None:
         "approved by 批准",
         "paid by 财务拨付",
     ]
+    [instrument] = sheets["instruments"][2:]
+    assert [cell for cell in instrument if cell] == ["h01", "xc-h01-01", "2", "1", "60000", "600", "5000.00", "5400"]
     assert [row[0] for row in sheets["lines"][2:]] == [LINE.charge_id]
     assert sheets["excluded"][0][:2] == [EXCLUDED, "1"]
     [excluded] = sheets["excluded"][2:]

@@ -73,7 +73,7 @@ def test_a_run_goes_from_preparation_to_an_exported_file(
         assert file.status_code == 200
         assert file.headers["content-type"] == "text/csv; charset=utf-8"
         assert file.headers["content-disposition"] == 'attachment; filename="openlab-reward-FLAT10-2026-run1.csv"'
-        assert len(parse_export(file.content)) == 3
+        assert len(parse_export(file.content)) == 4
 
 
 def test_a_policy_goes_from_proposal_to_publication(client: ApiClient, county: RewardCounty) -> None:
