@@ -61,8 +61,8 @@ class Work:
             return
         listed = ", ".join(sorted(wanted))
         raise forbidden(
-            f"您没有权限{what_zh};需要角色:{listed}。",
-            f"You may not {what_en}; it takes the role {listed}.",
+            f"您没有权限{what_zh},需要角色:{listed};请联系有该角色的人员。",
+            f"You may not {what_en}; it takes the role {listed}; ask somebody who has it.",
             roles=listed,
         )
 
@@ -75,10 +75,15 @@ class Work:
         before: dict[str, Any] | None = None,
         after: dict[str, Any] | None = None,
     ) -> None:
-        """Append to the host's audit chain (the county's where `host_id` is None), in this transaction."""
-        append_audit_event(
+        """Append to the host's audit chain (the county's where `host_id` is None), in this transaction; whom the event
+        concerns is told."""
+        # Late: what people are told is read from every domain, and all of them build on this module.
+        from api.notices.matters import gather
+
+        chain_id = COUNTY_CHAIN if host_id is None else f"host:{host_id}"
+        seq = append_audit_event(
             self.session,
-            chain_id=COUNTY_CHAIN if host_id is None else f"host:{host_id}",
+            chain_id=chain_id,
             at=self.now,
             actor=self.actor.person_id,
             action=action,
@@ -86,3 +91,4 @@ class Work:
             before=before,
             after=after,
         )
+        gather(self, chain_id, seq, action, subject, after)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from api.booking.repository import booking_row, instrument_row, visible
 from api.booking.rules import LONGEST_SLOT
 from api.errors import conflict, not_found
-from api.notices.ics import BookedEvent, BusyEvent, calendar_file
+from api.notices.ics import Attached, BookedEvent, BusyEvent, attached, calendar_file
 from api.pagination import PageAsked, paginate
 from api.repeats import check_version
 from api.security import actor_of, token_hash
@@ -53,10 +53,19 @@ def of_booking(work: Work, booking_id: str) -> CalendarFile:
     if not events:
         raise conflict(
             "not_scheduled",
-            "样品尚未排期,没有可加入日历的时段。",
-            "These samples are not scheduled yet; there is no slot to put into a calendar.",
+            "样品尚未排期,没有可加入日历的时段;请等待排期后再试。",
+            "These samples are not scheduled yet; there is no slot to put into a calendar; wait until the lab"
+            " has scheduled them.",
         )
     return _file(events[0].instrument, events, [], work.actor.language)
+
+
+def mailed_calendar(session: Session, person: Person, booking_id: str, organizer: str) -> Attached | None:
+    """Return a booking as it goes along with an e-mail to somebody; None where they may not see it (any more), or it
+    never had a slot."""
+    actor = actor_of(session, person, frozenset({"read"}))
+    events = _booked(session, actor, [Booking.__table__.c.booking_id == booking_id], person.language)
+    return attached(events[0], organizer, person.language) if events else None
 
 
 def make(work: Work, instrument_id: str | None, name: str) -> tuple[CalendarFeed, str]:
@@ -69,7 +78,7 @@ def make(work: Work, instrument_id: str | None, name: str) -> tuple[CalendarFeed
         raise conflict(
             "too_many_feeds",
             f"每人最多 {FEEDS_MAX} 个日历订阅;请先撤销不用的。",
-            f"A person has at most {FEEDS_MAX} feeds; revoke one that is not used.",
+            f"A person has at most {FEEDS_MAX} feeds; remove one that is not used.",
             at_most=FEEDS_MAX,
         )
     secret = secrets.token_urlsafe(32)

@@ -62,19 +62,44 @@ class BusyEvent:
     to_at: datetime
 
 
-def calendar_file(name: str, booked: Sequence[BookedEvent], busy: Sequence[BusyEvent], language: str) -> bytes:
+@dataclass(frozen=True)
+class Attached:
+    """A calendar as it goes along with an e-mail, and its iTIP method: PUBLISH, or CANCEL for what is off."""
+
+    content: bytes
+    method: str
+
+
+def attached(booked: BookedEvent, organizer: str, language: str) -> Attached:
+    """Return a booking to go along with an e-mail: the event of the feeds, with the sender's address as RFC 5546 wants
+    it of what is published."""
+    method = "CANCEL" if is_off(booked) else "PUBLISH"
+    return Attached(calendar_file(booked.instrument, [booked], [], language, method, organizer), method)
+
+
+def calendar_file(
+    name: str,
+    booked: Sequence[BookedEvent],
+    busy: Sequence[BusyEvent],
+    language: str,
+    method: str = "PUBLISH",
+    organizer: str = "",
+) -> bytes:
     """Return a calendar: CRLF, lines folded at 75 octets, local times of Asia/Shanghai with their VTIMEZONE."""
     calendar = Calendar()
     calendar.add("prodid", "-//OpenLab//OpenLab 1//EN")
     calendar.add("version", "2.0")
     calendar.add("calscale", "GREGORIAN")
-    calendar.add("method", "PUBLISH")
+    calendar.add("method", method)
     calendar.add("x-wr-calname", name)
     calendar.add("x-wr-timezone", "Asia/Shanghai")
     calendar.add("x-published-ttl", "PT1H")
     calendar.add_component(_timezone())
     for one in sorted(booked, key=lambda each: (each.slot_from, each.booking_id)):
-        calendar.add_component(_booked(one, language))
+        event = _booked(one, language)
+        if organizer:
+            event.add("organizer", f"mailto:{organizer}")
+        calendar.add_component(event)
     for taken in sorted(busy, key=lambda each: (each.from_at, each.row_id)):
         calendar.add_component(_taken(taken, language))
     return bytes(calendar.to_ical())

@@ -13,6 +13,8 @@ from sqlalchemy import ColumnElement, func, select, true, tuple_, update
 from sqlalchemy.orm import Session
 
 from api.errors import not_found
+from api.notices.matter_inbox import Entry, entries_of, note_all_read, note_read
+from api.notices.matters import Matter, matters_of
 from api.notices.texts import Rendered, Told, render_notice
 from api.pagination import PageAsked, read_cursor, write_cursor
 from api.work import Work
@@ -26,9 +28,9 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Item:
-    """A notice with its text."""
+    """A notice, of a booking or of another matter, with its text."""
 
-    notice: Notice
+    notice: Notice | Matter
     text: Rendered
 
 
@@ -38,36 +40,51 @@ def listed(work: Work, page: PageAsked, *, only_unread: bool) -> tuple[list[Item
     Raises 422 `bad_cursor`.
     """
     wanted = select(Notice).where(_mine(work))
+    matters = entries_of(work.session, work.actor.person_id, work.now)
     after = None if page.cursor is None else read_cursor(page.cursor, _checked)
-    rows: list[Notice] = []
+    rows: list[Notice | Entry] = []
     for part in (False,) if only_unread else (False, True):
         if after is not None and after[0] and not part:
             continue
         here = wanted.where(Notice.read_at.is_not(None) if part else Notice.read_at.is_(None))
+        others = [one for one in matters if (one.read_at is not None) == part]
         if after is not None and bool(after[0]) == part:
             here = here.where(Notice.notice_id < after[1])
+            others = [one for one in others if one.notice_id < str(after[1])]
         left = page.limit + 1 - len(rows)
         if left > 0:
-            rows += work.session.scalars(here.order_by(Notice.notice_id.desc()).limit(left))
+            booked = work.session.scalars(here.order_by(Notice.notice_id.desc()).limit(left))
+            rows += sorted([*booked, *others[:left]], key=lambda one: one.notice_id, reverse=True)[:left]
     shown, more = rows[: page.limit], rows[page.limit :]
     cursor = write_cursor([int(shown[-1].read_at is not None), shown[-1].notice_id]) if more else None
-    return items_of(work.session, shown, work.actor.language), cursor
+    return _in_order(work.session, shown, work.actor.language), cursor
 
 
 def unread(work: Work) -> int:
     """Return how many notices the caller has not read."""
     wanted = select(func.count()).select_from(Notice)
-    return int(work.session.scalar(wanted.where(_mine(work), Notice.read_at.is_(None))) or 0)
+    matters = entries_of(work.session, work.actor.person_id, work.now)
+    of_bookings = int(work.session.scalar(wanted.where(_mine(work), Notice.read_at.is_(None))) or 0)
+    return of_bookings + sum(one.read_at is None for one in matters)
 
 
 def mark_read(work: Work, notice_id: str) -> Item:
     """Mark a notice of the caller as read; what was read stays so. Raises 404."""
-    notice = work.session.scalars(select(Notice).where(Notice.notice_id == notice_id, _mine(work))).one_or_none()
-    if notice is None:
+    found: Notice | Entry | None
+    found = work.session.scalars(select(Notice).where(Notice.notice_id == notice_id, _mine(work))).one_or_none()
+    if found is None:
+        matters = entries_of(work.session, work.actor.person_id, work.now)
+        found = next((one for one in matters if one.notice_id == notice_id), None)
+    if found is None:
         raise not_found("通知", "notice", notice_id)
-    notice.read_at = notice.read_at or work.now
-    work.session.flush()
-    return items_of(work.session, [notice], work.actor.language)[0]
+    if found.read_at is None:
+        if isinstance(found, Notice):
+            found.read_at = work.now
+            work.session.flush()
+        else:
+            note_read(work, notice_id)
+            found = replace(found, read_at=work.now)
+    return _in_order(work.session, [found], work.actor.language)[0]
 
 
 def mark_all_read(work: Work, until: str | None) -> int:
@@ -76,7 +93,15 @@ def mark_all_read(work: Work, until: str | None) -> int:
     work.session.execute(
         update(Notice).where(*wanted).values(read_at=work.now), execution_options={"synchronize_session": False}
     )
+    note_all_read(work, until)
     return unread(work)
+
+
+def _in_order(session: Session, rows: Sequence[Notice | Entry], language: str) -> list[Item]:
+    booked = iter(items_of(session, [row for row in rows if isinstance(row, Notice)], language))
+    keys = [(row.key, row.read_at) for row in rows if isinstance(row, Entry)]
+    others = iter(Item(matter, matter.text) for matter in matters_of(session, keys, language))
+    return [next(booked) if isinstance(row, Notice) else next(others) for row in rows]
 
 
 def items_of(session: Session, notices: Sequence[Notice], language: str) -> list[Item]:

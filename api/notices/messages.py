@@ -9,6 +9,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import parseaddr
 
+from api.notices.ics import Attached
 from api.notices.texts import Rendered
 from api.notices.transports import MailRefused
 
@@ -19,9 +20,19 @@ _FOOT = {
 
 
 def compose(
-    rendered: Rendered, *, mail_id: str, sender: str, name: str, address: str, language: str, at: datetime
+    rendered: Rendered,
+    *,
+    mail_id: str,
+    sender: str,
+    name: str,
+    address: str,
+    language: str,
+    at: datetime,
+    calendar: Attached | None = None,
 ) -> EmailMessage:
     """Return an e-mail. `mail_id` is unique and stays the same when it is sent again; `at` is when it is sent.
+
+    A calendar goes along as `booking.ics`, of the type that calendar programs take in (`method` as it says itself).
 
     Raises MailRefused for an address that no server could take.
     """
@@ -38,4 +49,12 @@ def compose(
     message["Auto-Submitted"] = "auto-generated"
     message["Content-Language"] = language
     message.set_content(f"{rendered.body}\n\n{_FOOT.get(language, _FOOT['zh'])}\n", cte="base64")
+    if calendar is not None:
+        message.add_attachment(
+            calendar.content,
+            maintype="text",
+            subtype="calendar",
+            filename="booking.ics",
+            params={"charset": "utf-8", "method": calendar.method},
+        )
     return message

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
+from email.utils import parseaddr
 
 import structlog
 from sqlalchemy import select, update
@@ -17,8 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.accounts import letters
+from api.booking.states import BookingAction
+from api.notices.feeds import mailed_calendar
 from api.notices.inbox import items_of
 from api.notices.keeping import new_mail
+from api.notices.matters import matters_of, read_key
 from api.notices.messages import compose
 from api.notices.texts import render_letter
 from api.notices.transports import MailDelayed, MailRefused, ServerDown, Transport
@@ -43,6 +47,9 @@ GIVE_UP_AFTER = 20
 RULE_SERVER = "mail_server_failing"
 RULE_ONE = "mail_not_delivered"
 _ERROR_LENGTH = 500
+_A = BookingAction
+WITH_CALENDAR = frozenset({_A.CONFIRM, _A.MOVE, _A.SHORTEN, _A.DISPLACE, _A.CANCEL, _A.SCHEDULE, _A.UNSCHEDULE})
+"""Notices that change what a calendar shows: their e-mails bring the booking along."""
 
 
 @dataclass(frozen=True)
@@ -141,19 +148,27 @@ class Postman:
     def _message(self, work: Work, mail: Mail) -> EmailMessage | None:
         if mail.source == MailSource.LETTER.value:
             return self._letter(work, mail)
-        notice = work.session.get_one(Notice, mail.source_id)
-        person = work.session.get_one(Person, notice.person_id)
+        session, key, calendar = work.session, read_key(mail.source_id), None
+        if key is not None:
+            notice_id, person = key.notice_id, session.get_one(Person, key.person_id)
+            text = matters_of(session, [(key, None)], person.language)[0].text
+        else:
+            notice_id, notice = mail.source_id, session.get_one(Notice, mail.source_id)
+            person = session.get_one(Person, notice.person_id)
+            text = items_of(session, [notice], person.language)[0].text
+            if notice.kind in WITH_CALENDAR:
+                calendar = mailed_calendar(session, person, notice.booking_id, parseaddr(self._sender)[1])
         if not person.active or not person.email:
             return None
-        (item,) = items_of(work.session, [notice], person.language)
         return compose(
-            item.text,
-            mail_id=f"{mail.source}.{mail.source_id}",
+            text,
+            mail_id=f"{mail.source}.{notice_id}",
             sender=self._sender,
             name=person.name,
             address=person.email,
             language=person.language,
             at=self._real_now(),
+            calendar=calendar,
         )
 
     def _letter(self, work: Work, mail: Mail) -> EmailMessage | None:

@@ -43,8 +43,8 @@ def change(work: Work, language: str, without_email: frozenset[str], firm_bookin
         listed = ", ".join(unknown)
         raise invalid(
             "unknown_kind",
-            f"没有这类通知:{listed};可选的见本页 kinds。",
-            f"There is no such kind of notice: {listed}; `kinds` lists them.",
+            f"没有这类通知:{listed};请从 kinds 中选择。",
+            f"There is no such kind of notice: {listed}; choose one of `kinds`.",
             field="without_email",
             unknown=unknown,
         )

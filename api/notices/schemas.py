@@ -5,11 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from api.accounts.schemas import Language
+from api.notices.concerns import Side
 from api.notices.inbox import Item
 from api.notices.preferences import Wanted
 from api.notices.texts import KINDS, kind_title
 from api.schemas import Answer, Instant, Page, Question
-from store.tables.notices import CalendarFeed, NoticeParty
+from store.tables.notices import CalendarFeed, Notice
 
 Id = Annotated[str, Field(min_length=1, max_length=40)]
 
@@ -19,9 +20,10 @@ class NoticeAnswer(Answer):
 
     notice_id: str
     kind: str
-    party: NoticeParty = Field(description="As what: customer, or manager of the host")
-    booking_id: str
-    event_no: int
+    party: Side = Field(description="As what: the firm's, manager of the host, county officer, or about oneself")
+    subject: str = Field(description="What it is about, `noun:id`: `booking:…`, `statement:…`, `reward_run:…`")
+    booking_id: str | None = Field(description="Null where it is not about a booking")
+    event_no: int | None
     title: str
     body: str
     at: Instant
@@ -33,9 +35,10 @@ class NoticeAnswer(Answer):
         return cls(
             notice_id=notice.notice_id,
             kind=notice.kind,
-            party=NoticeParty(notice.party),
-            booking_id=notice.booking_id,
-            event_no=notice.event_no,
+            party=Side(notice.party),
+            subject=f"booking:{notice.booking_id}" if isinstance(notice, Notice) else notice.subject,
+            booking_id=notice.booking_id if isinstance(notice, Notice) else None,
+            event_no=notice.event_no if isinstance(notice, Notice) else None,
             title=item.text.title,
             body=item.text.body,
             at=notice.at,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from api.booking.notices import CONCERNS, Happening
 from api.booking.states import BookingAction
+from api.notices.concerns import MATTERS, Side
+from api.notices.matter_texts import matter_text, matter_title
 from store.tables.accounts import LetterKind
 from store.tables.notices import NoticeParty
 
@@ -134,8 +136,11 @@ _SAID: dict[str, dict[NoticeParty, tuple[str, str]]] = {
     _H.STRIKE_LIFTED: {_C: ("{instrument} 的未到记录已撤销", "The no-show at {instrument} was lifted")},
 }
 
-KINDS: tuple[str, ...] = tuple(kind.value for kind in (*Happening, *BookingAction) if kind in CONCERNS)
-"""Every kind of notice, in the order in which they are shown."""
+KINDS: tuple[str, ...] = (
+    *(kind.value for kind in (*Happening, *BookingAction) if kind in CONCERNS),
+    *MATTERS,
+)
+"""Every kind of notice, those of bookings first, in the order in which they are shown."""
 
 _LINES = {
     "slot": ("时段:{value}(北京时间)", "Slot: {value} (China Standard Time)"),
@@ -195,8 +200,17 @@ def render_notice(kind: str, party: NoticeParty, told: Told, language: str) -> R
     return Rendered(_one_line(title), "\n".join([title + ("。" if at == 0 else "."), "", *lines]))
 
 
+def render_matter(kind: str, side: Side, says: Mapping[str, tuple[str, str]], language: str) -> Rendered:
+    """Return a notice that is not about a booking in a language; `says` has both. Raises as `render_notice`."""
+    at = _index(language)
+    title, lines = matter_text(kind, side, {name: both[at] for name, both in says.items()}, at)
+    return Rendered(_one_line(title), "\n".join([title + ("。" if at == 0 else "."), "", *lines]))
+
+
 def kind_title(kind: str, language: str) -> str:
     """Return what a kind of notice is about, for the page where somebody chooses."""
+    if kind in MATTERS:
+        return matter_title(kind, _index(language))
     instrument, firm = (("仪器", "企业"), ("an instrument", "a firm"))[_index(language)]
     said = _SAID[kind]
     return said.get(_C, said.get(_M, ("", "")))[_index(language)].format(instrument=instrument, firm=firm)

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from icalendar import Calendar
 from sqlalchemy import update
 
 from api.booking import outages
@@ -22,39 +21,13 @@ from store.tables.notices import CalendarFeed
 from store.tables.registry import Org
 from tests.support.api_client import ApiClient, client_as
 from tests.support.builders_booking import FIRM_A, FIRM_B, MANAGER, Office
+from tests.support.calendars import strictly
 
 NOON = datetime(2026, 3, 2, 4, tzinfo=UTC)
 ONE = BookedEvent(
     "01B", "万能试验机", "新昌县某路 1 号", "", BookingState.CONFIRMED, BookingMode.SELF_OPERATED,
     NOON, NOON + timedelta(hours=2), True, NOON - timedelta(days=1), NOON - timedelta(hours=3), 7,
 )  # fmt: skip
-
-
-def strictly(content: bytes) -> Calendar:
-    """Read a calendar as the standard has it, down to line ends and octets."""
-    assert content.endswith(b"\r\n")
-    lines = content.split(b"\r\n")[:-1]
-    assert all(b"\n" not in line and b"\r" not in line for line in lines)
-    assert max(len(line) for line in lines) <= 75
-    for line in lines:
-        line.decode()  # no character is cut in two
-    calendar = Calendar.from_ical(content)
-    assert calendar["version"] == "2.0"
-    assert calendar["prodid"]
-    zones = [zone["tzid"] for zone in calendar.walk("VTIMEZONE")]
-    assert zones == ["Asia/Shanghai"]
-    uids = []
-    for event in calendar.walk("VEVENT"):
-        assert event.errors == []
-        for name in ("uid", "dtstamp", "dtstart", "dtend", "sequence", "status", "summary"):
-            assert name in event, name
-        assert event["dtstart"].params["TZID"] == "Asia/Shanghai"
-        assert event.decoded("dtstart").utcoffset() == timedelta(hours=8)
-        assert event.decoded("dtend") > event.decoded("dtstart")
-        assert event.decoded("dtstamp").utcoffset() == timedelta(0)
-        uids.append(str(event["uid"]))
-    assert len(set(uids)) == len(uids)
-    return calendar
 
 
 def events(content: bytes) -> list[Any]:

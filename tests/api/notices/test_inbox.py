@@ -10,6 +10,7 @@ from api.booking.notices import CONCERNS
 from api.booking.states import BookingAction, Party
 from api.booking.steps import StepInput, perform
 from api.notices import inbox, preferences
+from api.notices.concerns import MATTERS
 from api.notices.keeping import hearers_of
 from api.notices.texts import KINDS, LANGUAGES, Told, kind_title, render_notice
 from api.pagination import PageAsked
@@ -62,7 +63,7 @@ def test_every_kind_has_a_text_for_each_side_it_concerns_in_both_languages() -> 
             assert len(titles) == 2
     for kind in KINDS:
         assert all(kind_title(kind, language) for language in LANGUAGES)
-    assert set(KINDS) == set(CONCERNS)
+    assert set(KINDS) == {*CONCERNS, *MATTERS}
 
 
 def test_a_customers_text_never_names_a_firm() -> None:

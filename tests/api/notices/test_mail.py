@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import update
 
 from api.accounts import letters
-from api.notices import inbox
+from api.booking.states import BookingAction
+from api.notices import feeds, inbox
 from api.notices.housekeeping import MAIL_KEPT, READ_KEPT, forget_old_notices
 from api.notices.messages import compose
 from api.notices.postman import ALERT_AFTER, GIVE_UP_AFTER, LEASE, Postman
@@ -22,13 +23,15 @@ from api.notices.texts import Rendered
 from api.notices.transports import FileSink, MailRefused, ServerDown, SmtpServer, Transport, open_transport
 from api.security import TOKEN_PREFIX, token_hash
 from api.settings import BadSettings, load_settings
-from api.work import system_actor
+from api.work import Work, system_actor
 from store.series import SeriesStore
 from store.tables.accounts import Letter, LetterKind, OneTimeToken, Person
+from store.tables.calendar import Booking
 from store.tables.notices import Mail, MailState, Notice
 from store.tables.usage import Alert
 from tests.support.api_client import test_parts
-from tests.support.builders_booking import FIRM_A, Office
+from tests.support.builders_booking import FIRM_A, MANAGER, Office
+from tests.support.calendars import strictly
 from tests.support.ports import free_port
 from tests.support.smtp import SmtpPeer, self_signed, smtp_peer
 from tests.support.waiting import wait_until
@@ -103,11 +106,41 @@ def test_each_email_is_sent_once_in_its_readers_language(office: Office) -> None
     assert len(set(ids)) == len(ids)
     by_reader = {mail["To"].addresses[0].addr_spec: mail for mail in peer.taken}
     english, chinese = by_reader["p-m@firm.test"], by_reader["p-a@firm.test"]
-    assert "Example firm" in english["Subject"] + english.get_content()
+    assert "Example firm" in english["Subject"] + english.get_body(("plain",)).get_content()
     assert "已确认" in chinese["Subject"]
-    assert "北京时间" in chinese.get_content()
+    assert "北京时间" in chinese.get_body(("plain",)).get_content()
     assert english["From"].addresses[0].addr_spec == "openlab@county.test"
     assert english["Auto-Submitted"] == "auto-generated"
+
+
+def test_what_changes_a_calendar_brings_the_booking_along_as_the_feeds_have_it(sqlite_office: Office) -> None:
+    booking_id = sqlite_office.book(FIRM_A)
+    with smtp_peer() as peer:
+        sender = postman(sqlite_office, to(peer))
+        assert sender.run_once()
+        sqlite_office.advance(timedelta(minutes=1))
+        sqlite_office.do(MANAGER, booking_id, BookingAction.CANCEL, reason="broken")
+        assert sender.run_once()
+    with sqlite_office.database.read() as session:
+        stored = session.get_one(Booking, booking_id)
+        feed = feeds.of_booking(Work(session, FIRM_A, sqlite_office.now), booking_id).content
+    seen = []
+    for mail in peer.taken:
+        parts = list(mail.iter_attachments())
+        if mail["To"].addresses[0].addr_spec == "p-a@firm.test":
+            [part] = parts
+            calendar = strictly(part.get_payload(decode=True))
+            [event] = calendar.walk("VEVENT")
+            assert (part.get_content_type(), part.get_filename()) == ("text/calendar", "booking.ics")
+            assert part.get_param("method") == str(calendar["method"])
+            assert str(event["organizer"]) == "mailto:openlab@county.test"
+            seen.append((str(calendar["method"]), str(event["status"]), int(event["sequence"]), str(event["uid"])))
+    [of_feed] = strictly(feed).walk("VEVENT")
+    uid = str(of_feed["uid"])
+    assert seen[-1] == ("CANCEL", "CANCELLED", stored.row_version, uid)
+    assert seen[-1][2] == of_feed["sequence"]
+    assert seen[0][:2] + seen[0][3:] == ("PUBLISH", "CONFIRMED", uid)
+    assert seen[0][2] < seen[-1][2]
 
 
 def test_two_senders_send_nothing_twice(office: Office) -> None:

@@ -1,0 +1,32 @@
+"""A strict reader of calendar files: what the standard has, down to line ends and octets."""
+
+from datetime import timedelta
+
+from icalendar import Calendar
+
+
+def strictly(content: bytes) -> Calendar:
+    """Read a calendar as the standard has it, down to line ends and octets."""
+    assert content.endswith(b"\r\n")
+    lines = content.split(b"\r\n")[:-1]
+    assert all(b"\n" not in line and b"\r" not in line for line in lines)
+    assert max(len(line) for line in lines) <= 75
+    for line in lines:
+        line.decode()  # no character is cut in two
+    calendar = Calendar.from_ical(content)
+    assert calendar["version"] == "2.0"
+    assert calendar["prodid"]
+    zones = [zone["tzid"] for zone in calendar.walk("VTIMEZONE")]
+    assert zones == ["Asia/Shanghai"]
+    uids = []
+    for event in calendar.walk("VEVENT"):
+        assert event.errors == []
+        for name in ("uid", "dtstamp", "dtstart", "dtend", "sequence", "status", "summary"):
+            assert name in event, name
+        assert event["dtstart"].params["TZID"] == "Asia/Shanghai"
+        assert event.decoded("dtstart").utcoffset() == timedelta(hours=8)
+        assert event.decoded("dtend") > event.decoded("dtstart")
+        assert event.decoded("dtstamp").utcoffset() == timedelta(0)
+        uids.append(str(event["uid"]))
+    assert len(set(uids)) == len(uids)
+    return calendar
