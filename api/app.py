@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 
 from api import health, openapi, problems
 from api.accounts import endpoints as accounts
+from api.alerts import endpoints as alerts
 from api.booking import endpoints as booking
 from api.charging import endpoints as charging
 from api.deps import Parts
@@ -21,17 +22,19 @@ from api.registry import endpoints_transfer as registry_transfer
 from api.rewards import endpoints as rewards
 from api.usage import endpoints as usage
 
-# One line a domain, in the order of the documentation page.
+# One line a domain, in the order of the documentation page. A request looks through them in this order: what is asked
+# most comes first.
 ROUTERS: tuple[APIRouter, ...] = (
+    booking.router,
     registry_catalogue.router,
     registry.router,
     registry_editing.router,
     registry_transfer.router,
     accounts.router,
-    booking.router,
     notices.router,
     charging.router,
     usage.router,
+    alerts.router,
     rewards.router,
     exports.router,
 )
@@ -47,10 +50,9 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.metrics = Metrics()
-    api = APIRouter(prefix="/api/v1")
     for router in ROUTERS:
-        api.include_router(router)
-    app.include_router(api)
+        # Each by itself: a router of routers is looked through once a level.
+        app.include_router(router, prefix="/api/v1")
     app.include_router(health.router)
     problems.install(app)
     openapi.install(app)

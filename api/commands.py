@@ -3,13 +3,14 @@
 Composition root of the processes it starts. Errors become one sentence on stderr and an exit code (see `run`).
 """
 
+import gc
 import json
 import signal
 import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -18,6 +19,7 @@ from prometheus_client import generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.accounts.commands import app as accounts
+from api.alerts.commands import app as alerts
 from api.bundle.commands import bundle_command
 from api.charging.commands import close_month, explain
 from api.charging.tariff_commands import tariff_diff
@@ -94,6 +96,12 @@ def migrate(data_dir: DataDir = None) -> None:
     typer.echo("series: up to date" if prepared else "series: kept by its own server")
 
 
+def server_config(application: Any, trusted_proxies: str) -> uvicorn.Config:
+    """Return how the API is served: only `trusted_proxies` (addresses and networks) say for whom they ask. With anybody
+    else the limits count the address that the connection comes from."""
+    return uvicorn.Config(application, log_level="warning", access_log=False, forwarded_allow_ips=trusted_proxies)
+
+
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")] = None,
@@ -119,7 +127,10 @@ def serve(
                 listening.bind((settings.host, settings.port))
             except OSError as error:
                 raise BadSettings(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
-            server = uvicorn.Server(uvicorn.Config(create_app(parts), log_level="warning", access_log=False))
+            server = uvicorn.Server(server_config(create_app(parts), settings.trusted_proxies))
+            # What stands now stands to the end: no collection of garbage looks at those 400,000 objects again.
+            gc.collect()
+            gc.freeze()
             typer.echo(f"http://{settings.host}:{listening.getsockname()[1]}/docs")
             server.run(sockets=[listening])
     finally:
@@ -142,7 +153,7 @@ def worker(data_dir: DataDir = None) -> None:
     page = None
     try:
         require_current(parts.database.engine)
-        hand = Worker(parts.database, parts.series, parts.clock, chores=chores_of(settings))
+        hand = Worker(parts.database, parts.series, parts.clock, chores=chores_of(settings, parts.series))
         if settings.metrics_port is not None:
             page = HealthPage(
                 settings.metrics_host,
@@ -216,4 +227,5 @@ app.add_typer(verify, name="verify")
 app.command()(doctor)
 app.command()(expire)
 app.add_typer(quarantine, name="quarantine")
+app.add_typer(alerts, name="alerts")
 app.command("simulate-year")(simulate_year_command)

@@ -64,7 +64,7 @@ def main() -> None:
         parts.clock,
         GatewayMetrics(),
     )
-    worker = Worker(parts.database, parts.series, parts.clock, chores=chores_of(settings))
+    worker = Worker(parts.database, parts.series, parts.clock, chores=chores_of(settings, parts.series))
     until = threading.Event()
     working = threading.Thread(target=worker.run, args=(until,), name="worker")
     server = uvicorn.Server(

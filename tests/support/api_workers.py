@@ -5,6 +5,7 @@ all connections first, sends all requests then, and times each answer. Used by t
 """
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -195,6 +196,8 @@ def main() -> None:
     parts = open_parts(load_settings())
     try:
         config = uvicorn.Config(create_app(parts), log_level="error", access_log=False)
+        gc.collect()
+        gc.freeze()  # as `openlab serve` does
         uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
     finally:
         close_parts(parts)
