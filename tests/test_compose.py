@@ -153,13 +153,19 @@ def test_the_order_of_starting_is_databases_migration_then_the_rest() -> None:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, str]]:
-    """Put what compose tells a service into the environment, with every secret filled in."""
+    """Put what compose tells a service into the environment, with every secret filled in
+    and what has a default left at it."""
 
     def put(name: str) -> dict[str, str]:
         for old in [variable for variable in os.environ if variable.startswith("OPENLAB_")]:
             monkeypatch.delenv(old)
         listed = SERVICES[name]["environment"].items()
-        environment = {variable: VARIABLE.sub("0123abcd" * 6, str(value)) for variable, value in listed}
+        environment = {
+            variable: VARIABLE.sub(
+                lambda found: found["rest"] if found["how"] == "-" and found["rest"] else "0123abcd" * 6, str(value)
+            )
+            for variable, value in listed
+        }
         for variable, value in environment.items():
             monkeypatch.setenv(variable, value)
         return environment

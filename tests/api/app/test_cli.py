@@ -35,11 +35,12 @@ def test_every_command_has_help_with_an_example() -> None:
 
     from api.commands import app
 
-    commands = typer.main.get_group(app).commands
-    assert {"migrate", "serve", "worker", "seed"} <= set(commands)
-    leaves = [
-        leaf for name, command in commands.items() for leaf in getattr(command, "commands", {name: command}).values()
-    ]
+    root = typer.main.get_group(app)
+    assert {"migrate", "serve", "worker", "seed"} <= set(root.commands)
+    leaves, groups = [], [root]
+    while groups:
+        for command in groups.pop().commands.values():
+            (groups if hasattr(command, "commands") else leaves).append(command)
     for command in leaves:
         assert "Example: " in (command.help or "") or "openlab" in (command.help or ""), command.name
 

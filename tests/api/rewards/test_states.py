@@ -68,7 +68,7 @@ def test_the_database_knows_the_same_steps() -> None:
 
 def test_every_step_has_an_event_and_every_refusal_says_what_is_possible() -> None:
     assert all(step.event.startswith("reward_run.") for step in TRANSITIONS)
-    with pytest.raises(Refused, match="Possible now: check, withdraw"):
+    with pytest.raises(Refused, match="choose what is: check, withdraw"):
         next_step(RunStage.PREPARED, RunAction.LOCK, {Role.COUNTY_OFFICER}, is_preparer=False)
 
 
