@@ -10,6 +10,7 @@ import pytest
 from api.embedded.reconcile import load_truths
 from store.tables.usage import AgentStatus
 from tests.faults.conftest import MakeSite
+from tests.faults.site import Site
 from tests.support.requirements import require
 from tests.support.waiting import wait_until
 
@@ -48,6 +49,13 @@ def fill(disk: Path, leave: int) -> None:
                 return
 
 
+def dropped(site: Site, agent: str) -> int:
+    """How many rows an agent says it had to drop, as the ledger knows it."""
+    with site.database.read() as session:
+        status = session.get(AgentStatus, agent)
+        return 0 if status is None else status.dropped
+
+
 def test_a_full_disk_costs_no_second_and_recovers_unattended(make_site: MakeSite, small_disk: Path) -> None:
     site = make_site(
         agents=1, speed=240, tick_ms=10_000, data_dir=str(small_disk / "spool"), usage_reserve_bytes=RESERVE
@@ -56,8 +64,9 @@ def test_a_full_disk_costs_no_second_and_recovers_unattended(make_site: MakeSite
     site.start_all()
     site.await_records(10)
     fill(small_disk, RESERVE // 2)
-    # The reserve belongs to usage alone: it goes on being recorded, sent and acknowledged.
+    # The reserve belongs to usage alone: it goes on being recorded, sent and acknowledged, and telemetry makes way.
     site.await_records(60)
+    site.wait(lambda: dropped(site, agent) > 0, "the county to hear that telemetry is dropped")
     fill(small_disk, 0)
     process = site.running[agent]
     wait_until(lambda: "cannot be written" in process.said(), f"the agent to meet the full disk; {process.said()}")
@@ -73,12 +82,8 @@ def test_a_full_disk_costs_no_second_and_recovers_unattended(make_site: MakeSite
     [truth] = load_truths(site.truth_file(agent))
     assert truth["telemetry"]["dropped"] > 0
     assert truth["usage"]["dropped"] == 0
-
-    def told() -> bool:
-        with site.database.read() as session:
-            return session.get_one(AgentStatus, agent).dropped == truth["telemetry"]["dropped"]
-
-    wait_until(told, "the county to know how much telemetry is gone")
+    told = "the county to know how much telemetry is gone"
+    wait_until(lambda: dropped(site, agent) == truth["telemetry"]["dropped"], told)
 
 
 def test_an_agent_killed_on_a_full_disk_comes_back_when_there_is_room(make_site: MakeSite, small_disk: Path) -> None:
