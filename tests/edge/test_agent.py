@@ -37,7 +37,7 @@ def test_a_run_arrives_record_by_record_as_the_agent_knows_it(broker: AnyBroker,
         agent = bench.begin(a_trace(A_RUN, bench.clock))
         bench.clock.advance(249_000)
         agent.step()
-        assert agent.stop(20), "not everything was acknowledged"
+        assert agent.stop(90), "not everything was acknowledged"
         truth = agent.truth()
         records = gateway.usage()
         [opened] = [r for r in records if r.kind is RecordKind.OPEN]
@@ -83,7 +83,7 @@ def test_while_no_gateway_is_there_it_records_and_does_not_send(broker: AnyBroke
         # NATS serves each subscription by itself, so only the other broker shows in which order the agent sent.
         if not isinstance(broker, NatsBroker):
             assert kinds.index("telemetry") > kinds.index("usage")
-        assert agent.stop(20)
+        assert agent.stop(90)
 
 
 def test_state_is_said_again_each_minute_of_the_machines_own_time(nats_broker: NatsBroker, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_an_agent_that_was_killed_goes_on_with_the_same_session(broker: AnyBroke
         bench.pass_time(20)
         bench.power = 0
         bench.pass_time(20)
-        assert agent.stop(20)
+        assert agent.stop(90)
         records = [r for r in gateway.usage() if r.inst != "_"]
         sessions = {r.session for r in records if r.session}
         assert len(sessions) == 1
@@ -138,7 +138,7 @@ def test_after_a_reboot_the_time_lines_of_two_boots_are_not_mixed(broker: AnyBro
         bench.clock = ManualClock(START + 300_000, boot="boot-2")
         agent = bench.begin()
         bench.pass_time(30)
-        assert agent.stop(20)
+        assert agent.stop(90)
         records = gateway.usage()
         [gap] = [r for r in records if r.kind is RecordKind.GAP]
         after = [r for r in records if r.boot == "boot-2"]
@@ -157,7 +157,7 @@ def test_a_restored_database_gets_again_what_it_lost(broker: AnyBroker, bench: B
         assert len(before) == 6
         gateway.forget_above(AGENT, agent.truth().usage.stream, 2)
         until(agent, lambda: gateway.usage() == before, "the second delivery")
-        assert agent.stop(20)
+        assert agent.stop(90)
 
 
 def test_a_hole_that_the_gateway_names_is_sent_again(broker: AnyBroker, bench: Bench) -> None:
@@ -170,7 +170,7 @@ def test_a_hole_that_the_gateway_names_is_sent_again(broker: AnyBroker, bench: B
         gateway.refuses = set()
         until(agent, lambda: agent.is_drained, "the hole to be filled")
         assert [r.seq for r in gateway.usage()] == [1, 2, 3, 4, 5, 6]
-        assert agent.stop(20)
+        assert agent.stop(90)
 
 
 def test_rows_that_were_not_acknowledged_come_again_after_a_reconnect_and_are_the_same_bytes(
@@ -189,21 +189,21 @@ def test_rows_that_were_not_acknowledged_come_again_after_a_reconnect_and_are_th
         gateway.acks = True
         gateway.acknowledge(AGENT, agent.truth().usage.stream)
         until(agent, lambda: agent.truth().usage.unacknowledged == 0, "the acknowledgement")
-        agent.stop(20)
+        agent.stop(90)
 
 
 def test_a_damaged_spool_is_told_and_a_new_stream_begins(broker: AnyBroker, bench: Bench) -> None:
     with Counterpart(broker.url_for(GATEWAY)) as gateway:
         first = bench.begin()
         bench.pass_time(130)
-        assert first.stop(20)
+        assert first.stop(90)
         file = bench.folder / "usage.db"
         data = file.read_bytes()
         at = data.index(b'"instruments"')
         file.write_bytes(data[:at] + b'"inst#uments"' + data[at + 13 :])
         agent = bench.begin()
         bench.pass_time(70)
-        assert agent.stop(20)
+        assert agent.stop(90)
         old, new = first.truth().usage, agent.truth().usage
         assert old.stream != new.stream
         lost = gateway.usage(new.stream)[0]
@@ -217,12 +217,12 @@ def test_the_old_odometers_of_a_lost_spool_are_told_where_they_can_be_read(broke
     with Counterpart(broker.url_for(GATEWAY)) as gateway:
         first = bench.begin()
         bench.pass_time(130)
-        assert first.stop(20)
+        assert first.stop(90)
         box = Outbox(bench.folder / "usage.db", StreamKind.USAGE)
         box._db.execute("UPDATE sqlite_sequence SET seq = 1")
         box.close()
         agent = bench.begin()
-        assert agent.stop(20)
+        assert agent.stop(90)
         [odometer] = [r for r in gateway.usage(agent.truth().usage.stream) if r.reason == "odometer"]
         assert odometer.detail["inst"] == "xc-h01-01"
         assert odometer.detail["off_ms"] == first.truth().instruments[0].off_ms == 129_000
@@ -234,7 +234,7 @@ def test_a_wall_clock_that_steps_is_told_and_durations_do_not_notice(broker: Any
         bench.pass_time(30)
         bench.clock.step_wall(86_400_000)
         bench.pass_time(40)
-        assert agent.stop(20)
+        assert agent.stop(90)
         records = gateway.usage()
         [step] = [r for r in records if r.kind is RecordKind.CLOCK]
         assert step.detail == {"step_ms": 86_400_000}
@@ -260,7 +260,7 @@ def test_the_newest_sample_is_shown_while_there_is_a_connection(broker: AnyBroke
         bench.pass_time(2)
         until(agent, lambda: gateway.live, "the live value")
         assert b'"power_w":77.0' in gateway.live[-1]
-        agent.stop(20)
+        agent.stop(90)
 
 
 def test_an_old_acknowledgement_that_comes_late_is_not_taken_for_a_restored_database(
@@ -299,7 +299,7 @@ def test_what_nobody_read_while_the_machine_slept_is_unknown_unless_it_was_a_mom
         # Time goes on while a machine is suspended, and nothing else does; its meter tells only what it reads now.
         bench.clock.advance(asleep_s * 1000)
         bench.pass_time(120)
-        assert agent.stop(20), "not everything was acknowledged"
+        assert agent.stop(90), "not everything was acknowledged"
         records = [record for record in gateway.usage() if record.inst != "_"]
         assert all(a.to_ms == b.from_ms for a, b in pairwise(records))
         last = records[-1].odo

@@ -178,7 +178,7 @@ def test_a_card_goes_from_the_line_to_the_gateway_and_its_number_does_not(
 
         wait_until(arrived, "the check-in at the gateway")
         clock.advance(500)
-        assert agent.stop(20)
+        assert agent.stop(90)
         [record] = [record for record in gateway.usage() if record.kind is RecordKind.CHECKIN]
     assert (record.inst, record.reason, record.user_hint) == ("xc-h01-01", "in", card_hash(KEY, NUMBER))
     assert record.ts == timestamp(START)

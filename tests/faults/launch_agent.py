@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("--drain", type=float, default=20.0)
+    parser.add_argument("--drain", type=float, default=90.0)
     parser.add_argument("--die")
     parser.add_argument("--wall", type=Path)
     given = parser.parse_args()

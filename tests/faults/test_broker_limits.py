@@ -66,8 +66,8 @@ def test_a_message_too_large_for_the_broker_costs_no_usage_and_no_hot_loop(
         limited.restart()
         site.start_gateway()
         site.start_agent(agent)
-        wait_until(lambda: "fault_connection_taken" in alerts(site), "the report that waited in the spool", 30)
-        wait_until(lambda: telemetry_marks(site) > [0], "the samples", 30)
+        wait_until(lambda: "fault_connection_taken" in alerts(site), "the report that waited in the spool", 90)
+        wait_until(lambda: telemetry_marks(site) > [0], "the samples", 90)
         verdict = site.finish()
     verdict.assert_exact()
     assert verdict.streams == 1
@@ -128,7 +128,7 @@ def test_an_expired_certificate_is_reported_and_what_waited_comes_when_it_is_ren
         certificates.sign(now - timedelta(hours=1))
         limited.restart()
         process = site.running[agent]
-        wait_until(lambda: "certificate has expired" in process.said(), "the refusal", 30)
+        wait_until(lambda: "certificate has expired" in process.said(), "the refusal", 90)
         tries, began = cable.accepted, site.clock.now_ms()
         wait_until(lambda: site.clock.now_ms() - began > 4_000 * site.speed, "four seconds")
         assert cable.accepted - tries <= 3

@@ -129,7 +129,7 @@ def test_an_energy_register_that_falls_back_or_jumps_is_flagged_and_billed_by_no
     pass_time(60)
     meter.power_w = 0.0
     pass_time(60)
-    assert agent.stop(20)
+    assert agent.stop(90)
     with site.database.read() as session:
         judge(session, [agent.truth().as_json()], {}).assert_exact()
         [row] = session.query(UsageSession)

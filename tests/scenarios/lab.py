@@ -125,7 +125,7 @@ class Lab:
             self.clock.advance(60_000)
             meanwhile(agent, (self.clock.now_ms() - begun_ms) // 60_000)
             agent.step()
-        assert agent.stop(drain_timeout_s=30), "the agent could not deliver what it recorded"
+        assert agent.stop(drain_timeout_s=90), "the agent could not deliver what it recorded"
         told = agent.truth()
 
         def committed() -> bool:

@@ -90,6 +90,6 @@ def test_a_message_in_hand_does_not_come_a_second_time_until_the_connection_is_n
         first.stop()
         again = holding()
         again.start()
-        wait_until(lambda: len(held) == 2, "the message on a new connection", 30)
+        wait_until(lambda: len(held) == 2, "the message on a new connection", 90)
         acknowledge(held[1:])
         again.stop()
