@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # Test processes. Most tests wait for brokers and databases, not for a core.
-WORKERS ?= 4
+WORKERS ?= 3
 SEED ?= 1
 MINUTES ?= 10
 CODE := wire store gateway api edge_agents dashboards benchmarks tests

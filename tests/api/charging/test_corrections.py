@@ -23,6 +23,8 @@ from store.tables.usage import UsageEntry, UsageSession
 from tests.api.charging.building import CUSTOMER, FIRM, HOST, MANAGER, MINUTE, OFFICER, SECOND, County
 from tests.support.usage import NINE
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 MONTH = 202603
 LATER = timedelta(days=3)
 HOURS_4 = 4 * 60 * MINUTE

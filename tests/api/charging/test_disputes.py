@@ -30,6 +30,8 @@ from tests.api.charging.building import (
     County,
 )
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 MONTH = 202603
 STANDS = Proposal(CorrectionKind.STANDS, "as metered", "power curve")
 GONE = Proposal(CorrectionKind.WITHDRAWAL, "samples were spoilt", "report 7")

@@ -10,6 +10,8 @@ from tests.api.rewards.building import FLAT10, RewardCounty
 from tests.support.api_client import ApiClient, in_process, test_parts
 from wire.clock import ManualClock, to_ms
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 
 @pytest.fixture
 def clock(county: RewardCounty) -> ManualClock:

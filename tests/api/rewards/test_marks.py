@@ -21,6 +21,8 @@ from tests.api.charging.building import FINANCE, FIRM, MANAGER, NINE, OFFICER
 from tests.api.rewards.building import DAY, SECOND_OFFICER, YEAR, RewardCounty
 from tests.api.rewards.test_steps import refused
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 LOOKS = {"exclusions": sorted(["affiliated", *(code.value for code in MarkCode)])}
 
 

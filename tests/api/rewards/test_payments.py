@@ -19,6 +19,8 @@ from tests.api.charging.building import FINANCE, HOST, OFFICER, WORKER
 from tests.api.rewards.building import RewardCounty
 from tests.api.rewards.test_steps import refused, stage
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 
 @pytest.fixture
 def locked(county: RewardCounty) -> RewardRun:

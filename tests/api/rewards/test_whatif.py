@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select, text
 from typer.testing import CliRunner
 
@@ -18,6 +19,8 @@ from tests.api.charging.building import CUSTOMER, FINANCE, HOST, MANAGER, OFFICE
 from tests.api.rewards.building import DAY, FLAT10, YEAR, RewardCounty
 from tests.api.rewards.test_steps import refused
 from tests.support.usage import NINE
+
+pytestmark = pytest.mark.slow_on_postgresql
 
 KIND = PeriodKind.YEAR
 DRAFT = parse_policy(
