@@ -5,23 +5,19 @@ Whoever can run these can also read the database: the login given with `--as` is
 
 import json
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy.orm import Session
 
 from api.accounts import repository, resets, service, tokens
+from api.accounts.acting import acting_as, active_person
 from api.accounts.uscc import read_uscc
-from api.command_line import Ledger, open_ledger
-from api.errors import conflict, not_found
+from api.command_line import open_ledger
+from api.errors import conflict
 from api.registry.service import create_org
-from api.security import actor_of
-from api.work import Work
-from store.tables.accounts import Person, Role
+from store.tables.accounts import Role
 from store.tables.registry import OrgKind
 from wire.clock import SystemClock, from_ms
 
@@ -39,8 +35,8 @@ def reset(login: Login, by: As = None, as_json: AsJson = False, data_dir: DataDi
 
     Example: openlab accounts reset wang-7k2m --as admin-1
     """
-    with open_ledger(data_dir=data_dir) as ledger, _acting(ledger, by) as work:
-        person = _person(work.session, login)
+    with open_ledger(data_dir=data_dir) as ledger, acting_as(ledger, by) as work:
+        person = active_person(work.session, login)
         good_for = timedelta(hours=ledger.settings.reset_hours)
         _, secret, expires_at = resets.issue_by_hand(work, person.person_id, _real_now(), good_for)
         # Printed before the commit: if nobody can read it, there is none.
@@ -57,9 +53,9 @@ def sign_out(login: Login, by: As = None, data_dir: DataDir = None) -> None:
 
     Example: openlab accounts sign-out wang-7k2m --as admin-1
     """
-    with open_ledger(data_dir=data_dir) as ledger, _acting(ledger, by) as work:
+    with open_ledger(data_dir=data_dir) as ledger, acting_as(ledger, by) as work:
         work.require((Role.ADMIN,), "撤销他人登录", "end somebody else's sign-ins")
-        ended = tokens.revoke_all(work, _person(work.session, login).person_id, _real_now())
+        ended = tokens.revoke_all(work, active_person(work.session, login).person_id, _real_now())
     typer.echo(f"{ended} ended")
 
 
@@ -93,23 +89,6 @@ def first_admin(
             typer.echo(json.dumps({"login": person.login, "password": password}))
         else:
             typer.echo(f"{person.login}  {password}")
-
-
-@contextmanager
-def _acting(ledger: Ledger, login: str | None) -> Iterator[Work]:
-    with ledger.unit("command") as work:
-        if login is None:
-            yield work
-        else:
-            actor = actor_of(work.session, _person(work.session, login), frozenset({"read", "write"}))
-            yield Work(work.session, actor, work.now)
-
-
-def _person(session: Session, login: str) -> Person:
-    person = repository.person_by_login(session, login.lower())
-    if person is None or not person.active:
-        raise not_found("在用账号", "active person with the login", login)
-    return person
 
 
 def _real_now() -> datetime:

@@ -6,13 +6,11 @@ from typing import Annotated
 
 import typer
 
-from api.accounts.repository import person_by_login
+from api.accounts.acting import acting_as
 from api.alerts.schemas import AlertAnswer, AlertState
 from api.alerts.service import alerts_seen, be_done
 from api.command_line import open_ledger
-from api.errors import invalid, not_found
-from api.security import actor_of
-from api.work import Work
+from api.errors import invalid
 from store.tables.usage import Alert
 
 app = typer.Typer(help="What a person should look at, and being done with it.", no_args_is_help=True)
@@ -60,15 +58,6 @@ def done(
     """
     if not note.strip():
         raise invalid("note_missing", "请写明处理情况。", "Write down what was found and done.", field="note")
-    with open_ledger(data_dir=data_dir) as ledger, ledger.unit("command") as work:
-        alert = be_done(_acting(work, by), alert_id, note.strip())
+    with open_ledger(data_dir=data_dir) as ledger, acting_as(ledger, by) as work:
+        alert = be_done(work, alert_id, note.strip())
     typer.echo(f"{alert.rule} {alert.subject}: done")
-
-
-def _acting(work: Work, login: str | None) -> Work:
-    if login is None:
-        return work
-    person = person_by_login(work.session, login.lower())
-    if person is None or not person.active:
-        raise not_found("在用账号", "active person with the login", login)
-    return Work(work.session, actor_of(work.session, person, frozenset({"read", "write"})), work.now)

@@ -30,6 +30,22 @@ _EXACT: dict[str, Meaning] = {
         "已结算的使用之后又有记录;请核对并更正。",
         "Records came for use that was settled; compare them and correct it.",
     ),
+    "open_lost": (
+        "使用开始的记录丢失;请按预约与详情核对该次使用。",
+        "The record that opened a session is lost; compare the session with its booking.",
+    ),
+    "close_lost": (
+        "使用结束的记录丢失;请按预约与详情核对该次使用。",
+        "The record that closed a session is lost; compare the session with its booking.",
+    ),
+    "close_without_open": (
+        "收到没有开始的结束记录;请核对该仪器的使用。",
+        "A session ended that never began; look at the instrument's use.",
+    ),
+    "dated_too_late": (
+        "终端对时前该次使用已匹配;请核对日期并更正。",
+        "A session was matched before its clock was set; look at its date and correct it.",
+    ),
     "session_stream_lost": (
         "终端存储更换,原有使用已按最后记录结束;请核对。",
         "A session was ended where its lost stream ends; look at what is missing.",

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from api.accounts.acting import acting_as
 from api.bundle.service import make_bundle
 from api.command_line import open_ledger
-from api.rewards.persons import acting_as
 
 
 def bundle_command(

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from api.accounts.acting import acting_as
 from api.command_line import open_ledger
 from api.exports import service
 from api.exports.service import Export
 from api.rewards.periods import read_period
-from api.rewards.persons import acting_as
 from store.tables.rewards import ExportFormat
 
 app = typer.Typer(help="Files of reward runs, which anybody with the data can verify.", no_args_is_help=True)

@@ -253,6 +253,8 @@ _RULES: dict[str, Said] = {
     "price_above_list": ("价格高于公示标准", "the price is above the list"),
     "back_dated_booking": ("预约晚于使用", "booked after the use"),
     "use_after_completion": ("预约完成后仍有使用", "use after the booking was completed"),
+    "session_in_doubt": ("使用记录存疑", "not all of a session's time is proved"),
+    "session_without_booking": ("使用没有对应的预约", "use without a booking"),
     "forgotten_check_out": ("未签退", "nobody checked out"),
     "telemetry_coverage": ("遥测数据不完整", "the telemetry is incomplete"),
     "ran_past_slot": ("使用超出预约时段", "it ran past its slot"),

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from api.accounts.acting import acting_as
 from api.command_line import open_ledger
 from api.registry import transfer
 from api.registry.csv_tables import FILES
-from api.rewards.persons import acting_as
 from api.settings import BadSettings
 
 registry = typer.Typer(

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from api.accounts.acting import acting_as
 from api.command_line import open_ledger
 from api.errors import invalid
 from api.pagination import PageAsked
 from api.rewards import commands_signed, commands_steps, service
 from api.rewards.periods import read_period
-from api.rewards.persons import acting_as
 from api.rewards.policies import policy_refused
 from api.rewards.policy_body import BadPolicy, PolicyBody, parse_policy
 from api.rewards.repository import stored_results

@@ -9,11 +9,11 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from api.accounts.acting import acting_as
 from api.command_line import open_ledger
 from api.pagination import PageAsked
 from api.rewards.assessments import ProposalSeen, decide_assessment, grades_page, proposals_page, propose_assessment
 from api.rewards.marks import MarkSeen, decide_mark, marks_page, propose_mark, withdraw_mark
-from api.rewards.persons import acting_as
 from api.rewards.schemas_marks import MarkAnswer
 from api.rewards.schemas_steps import AssessmentAnswer, AssessmentProposalAnswer
 from api.schemas import Answer

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from api.accounts.acting import acting_as
 from api.command_line import open_ledger
 from api.errors import invalid
 from api.rewards import payments, steps
 from api.rewards.objections import answer_objection, object_to_run
-from api.rewards.persons import acting_as
 from api.rewards.run_view import run_money
 from api.rewards.service import find_run
 from api.rewards.steps_repository import notice_until_of
