@@ -83,6 +83,8 @@ class InfluxSeries:
         """See SeriesStore.write."""
         good, refused = sort_out(samples, self._expired_before())
         complaint = self._write_lines([_line(sample) for sample in good])
+        if complaint is not None:
+            self._write_hour_by_hour(good)
         hours = touched_hours(good)
         stored = self._rows(hours)
         if complaint is not None:
@@ -201,8 +203,20 @@ class InfluxSeries:
         )
         return [row for _, _, rows in found for row in rows]
 
+    def _write_hour_by_hour(self, samples: Iterable[Sample]) -> None:
+        """Write samples again that came with a refused one, so that what is read back afterwards is the whole answer.
+
+        The server answers as soon as one shard refuses: the others may still be writing, and what they say is lost.
+        An hour never spans two shards (a shard group lasts a multiple of an hour), so each answer is of its own points.
+        """
+        by_hour: dict[int, list[str]] = {}
+        for sample in samples:
+            by_hour.setdefault(hour_of(sample.at_ms), []).append(_line(sample))
+        for lines in by_hour.values():
+            self._write_lines(lines)
+
     def _write_lines(self, lines: Sequence[str]) -> str | None:
-        """Write lines; return None, or what the server says of those it refused (the others are stored)."""
+        """Write lines; return None, or what the server says of those it refused (the others are being stored)."""
         complaint = None
         rest = iter(lines)
         while batch := list(islice(rest, _LINES)):

@@ -441,3 +441,18 @@ def test_points_the_server_refuses_are_named_and_not_tried_for_ever(
         assert [refusal.sample for refusal in refused.value.refused] == [bad]
         assert all_of(series) + all_of(series, OVEN) == good, "what is not ours is not shown as ours"
         assert {use.hour_ms for use in the_hours(series)} == {H + 2 * week}
+
+
+def test_one_refused_point_does_not_make_samples_of_other_weeks_refused(
+    influx_server: InfluxServer, influx_case: SeriesCase
+) -> None:
+    """The server answers at the first shard that refuses, while the shards of the other weeks are still writing."""
+    database = influx_case.url.split("/")[-1].split("?")[0]
+    influx_server.write_line(database, f"power,instrument={OVEN} power_mw=1.5,state=1i {H}")
+    weeks = [Sample(SPINDLE, H + week * 168 * HOUR_MS, week, RUNNING) for week in range(1, 61)]
+    bad = Sample(OVEN, H + 5, 3, RUNNING)
+    with closing(open_series(influx_case.url)) as series:
+        with pytest.raises(SeriesRefused, match="type conflict") as refused:
+            series.write([bad, *weeks])
+        assert [refusal.sample for refusal in refused.value.refused] == [bad]
+        assert all_of(series) == weeks
