@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from api.accounts.acting import acting_as
-from api.alerts.schemas import AlertAnswer, AlertState
-from api.alerts.service import alerts_seen, be_done
+from api.alerts.schemas import AlertAnswer
+from api.alerts.service import AlertState, alerts_seen, be_done
 from api.command_line import open_ledger
 from api.errors import invalid
 from store.tables.usage import Alert

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.alerts import service
-from api.alerts.schemas import AlertAnswer, AlertState, DoneAsked
+from api.alerts.schemas import AlertAnswer, DoneAsked
 from api.deps import Once, reads, writes
 from api.pagination import WantedPage, paginate
 from api.problems import problems
@@ -20,7 +20,7 @@ router = APIRouter(tags=["alerts"])
 def list_alerts(
     work: Annotated[Work, reads(*service.READERS)],
     page: WantedPage,
-    state: AlertState = AlertState.OPEN,
+    state: service.AlertState = service.AlertState.OPEN,
     rule: Annotated[str | None, Query(max_length=128)] = None,
     owner: Annotated[str | None, Query(max_length=64, description="A host; empty for the county's own")] = None,
 ) -> Page[AlertAnswer]:

@@ -1,21 +1,13 @@
 """Shapes of alerts as the API gives and takes them."""
 
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from api.alerts.meanings import meaning_of
+from api.alerts.service import AlertState
 from api.schemas import Answer, Instant, Question
 from store.tables.usage import Alert
-
-
-class AlertState(StrEnum):
-    """Which alerts are asked for. `open`: nobody is done with it."""
-
-    OPEN = "open"
-    DONE = "done"
-    ALL = "all"
 
 
 class AlertAnswer(Answer):

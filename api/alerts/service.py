@@ -1,8 +1,9 @@
 """Who sees an alert, and being done with it. Called by the HTTP endpoints and by `openlab alerts`."""
 
+from enum import StrEnum
+
 from sqlalchemy import ColumnElement, Select, select, true
 
-from api.alerts.schemas import AlertState
 from api.errors import conflict, not_found
 from api.work import Actor, Work
 from store.alerts import finish_alert
@@ -12,6 +13,14 @@ from wire.clock import to_ms
 
 READERS = (Role.LAB_MANAGER, Role.COUNTY_OFFICER, Role.ADMIN)
 _SEE_ALL = (Role.COUNTY_OFFICER, Role.ADMIN, Role.AUDITOR)
+
+
+class AlertState(StrEnum):
+    """Which alerts are asked for. `open`: nobody is done with it."""
+
+    OPEN = "open"
+    DONE = "done"
+    ALL = "all"
 
 
 def alerts_seen(actor: Actor, state: AlertState, rule: str | None, owner: str | None) -> Select[Alert]:
