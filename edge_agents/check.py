@@ -25,7 +25,7 @@ from edge_agents.drivers.modbus_map import Commissioning
 from edge_agents.journal import SpoolLimits
 from edge_agents.settings import AgentSettings, BadConfig, InstrumentSettings
 from edge_agents.teaching import BILLABLE_PERIOD_MS
-from edge_agents.wall import wall_quality
+from edge_agents.wall import chrony_is_synchronised, timesyncd_was_synchronised, wall_quality
 from wire import topics
 from wire.client import BrokerAddress, BrokerRefused, Delivery, MqttClient
 from wire.clock import Clock
@@ -246,7 +246,14 @@ def _wall_clock(clock: Clock) -> Finding:
         return Finding(
             "clock", Grade.WRONG, "is not set: records are dated later, but mend it (timedatectl set-ntp true)"
         )
-    sentence = "is not known to be synchronised (timedatectl set-ntp true); durations are right all the same"
+    if chrony_is_synchronised():
+        sentence = (
+            "chrony keeps it but does not tell the kernel, so records say rtc: add the line rtcsync to chrony.conf"
+        )
+    elif timesyncd_was_synchronised():
+        sentence = "was synchronised and is not any more: is the time server reachable? Until then records say holdover"
+    else:
+        sentence = "is not known to be synchronised (timedatectl set-ntp true); durations are right all the same"
     return Finding("clock", Grade.WARNING, sentence)
 
 

@@ -56,6 +56,7 @@ class Lane:
         self.flights: dict[int, _Flight] = {}
         self.complained = False
         self.doubted = False
+        self.refused = ""
         self._fell_back = False
         self._asked: deque[tuple[int, int]] = deque()
         self._gone: set[int] = set()
@@ -109,7 +110,7 @@ class Lane:
                     flight = self.flights.setdefault(seq, _Flight(now, now, now, 0))
                     flight.due = min(flight.due, flight.sent + HOLE_RESEND_AFTER_S)
             if self.outbox.upto > before:
-                self.complained = False
+                self.complained, self.refused = False, ""
         return outcome
 
     def due(self, now: float) -> Iterator[Row]:

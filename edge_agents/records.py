@@ -1,9 +1,11 @@
 """Builds the messages that are not about an interval: facts of the usage stream, and telemetry batches. Pure."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from edge_agents.session_state import Labels
 from wire.messages import (
+    MAX_EXTRA,
     MAX_TELEMETRY_SAMPLES,
     Odometer,
     PowerState,
@@ -67,6 +69,7 @@ class Sample:
     power_w: float
     energy_wh: float | None
     state: PowerState
+    extra: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Batch:
         """Return the telemetry message. Raises IndexError for an empty batch."""
         first = self.samples[0].mono_ms
         energy = tuple(sample.energy_wh for sample in self.samples)
+        extra = {name: value for sample in self.samples for name, value in sample.extra.items()}
         return Telemetry(
             stream=stream,
             seq=seq,
@@ -104,4 +108,5 @@ class Batch:
             power_w=tuple(sample.power_w for sample in self.samples),
             state=tuple(sample.state for sample in self.samples),
             energy_wh=energy if any(value is not None for value in energy) else (),
+            extra=dict(list(extra.items())[-MAX_EXTRA:]),
         )

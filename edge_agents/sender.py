@@ -18,6 +18,7 @@ from edge_agents.outbox import AckOutcome, Outbox
 from edge_agents.records import Detail
 from edge_agents.trouble import LOSSES, REST_S, ConnectionLosses, Trouble
 from wire.client import BrokerAddress, Delivery, MqttClient, Publication
+from wire.commands import Refused
 from wire.errors import WireError
 from wire.messages import Ack, ServerState, decode
 from wire.topics import SERVER_STATES, Channel, all_down, down, up
@@ -151,8 +152,9 @@ class Sender:
         for lane in (self._usage, self._telemetry):
             if (seq := lane.not_accepted(now)) is not None:
                 log.error("the gateway does not accept a row", agent=self._agent, stream=lane.outbox.stream, seq=seq)
+                detail: Detail = {"stream": lane.outbox.stream, "kind": lane.outbox.kind.value, "seq": seq}
                 self._troubles.append(
-                    Trouble("not_accepted", {"stream": lane.outbox.stream, "kind": lane.outbox.kind.value, "seq": seq})
+                    Trouble("not_accepted", detail | ({"said": lane.refused} if lane.refused else {}))
                 )
 
     def _samples_have_dates(self) -> bool:
@@ -235,6 +237,8 @@ class Sender:
         try:
             if delivery.topic == down(self._agent, Channel.ACK):
                 self._take_ack(decode(Ack, delivery.payload), now, repeated=delivery.repeated)
+            elif delivery.topic == down(self._agent, Channel.REFUSED):
+                self._take_refused(decode(Refused, delivery.payload))
             elif delivery.topic in (down(self._agent, Channel.COMMAND), down(self._agent, Channel.CONFIG)):
                 self.orders.append(delivery)
             elif delivery.payload:
@@ -262,6 +266,14 @@ class Sender:
         if outcome is AckOutcome.REWOUND:
             log.warning("the gateway has less than it had: sending again", stream=ack.stream, upto=ack.upto)
             self._birth_due = True
+
+    def _take_refused(self, refused: Refused) -> None:
+        """The rows stay here: a person has to act, and may. They are repeated as what nobody answers is."""
+        for lane in (self._usage, self._telemetry):
+            if lane.outbox.stream == refused.stream and lane.refused != refused.reason:
+                lane.refused = refused.reason
+                said = {"stream": refused.stream, "seq": refused.seq, "reason": refused.reason, "said": refused.text}
+                log.error("the gateway refuses rows", agent=self._agent, **said)
 
     def _take_server_state(self, topic: str, state: ServerState, now: float) -> None:
         was_online = self.server_online

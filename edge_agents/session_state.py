@@ -6,23 +6,24 @@ All of it is frozen and carried by JSON: the spool keeps it in the same transact
 from dataclasses import dataclass, field, replace
 
 from edge_agents.drivers.base import Quality, Reading
+from edge_agents.hole_evidence import BELIEVED_AHEAD_MS, HOUR_MS, ROUNDING_WH, HoleEvidence
 from wire.messages import ClockQuality, Odometer, Power, PowerState
 
 MAX_WAITING_SAMPLES = 4_000
-BELIEVED_AHEAD_MS = 15 * 60_000
-"""Registers count in steps, with large transformers in large ones: this much time at full power is always believed."""
-_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True)
 class Meter:
-    """What stays the same while a meter speaks for an instrument. `most_w`: more than this it cannot draw."""
+    """What stays the same while a meter speaks for an instrument. `most_w`: more than this it cannot draw. `stop_w`,
+    `dwell_ms`: a run is over after so long below so many watts."""
 
     inst: str
     period_ms: int
     tick_ms: int = 60_000
     narrow: bool = False
     most_w: float | None = None
+    stop_w: float | None = None
+    dwell_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class SessionState:
     `recorded` is the odometer of the last record: what a reader of the stream knows.
     `hole_ms` is the length of the hole just left, `new_boot` that the agent waits for the first time of another boot.
     `boot_gap` is kept until the clock is sure: then the length of the hole before this boot is known.
+    `evidence` is what the next gap record can say of its hole.
     """
 
     boot: str
@@ -103,6 +105,7 @@ class SessionState:
     hole_ms: int = 0
     new_boot: bool = False
     boot_gap: BootGap | None = None
+    evidence: HoleEvidence = field(default_factory=HoleEvidence)
 
     @property
     def odometer(self) -> Odometer:
@@ -133,15 +136,15 @@ def observe(state: SessionState, reading: Reading, most_w: float | None = None) 
     new, old, at = reading.energy_wh, state.energy_wh, state.energy_ms
     if new is None:
         return state
-    # Registers lose up to a unit by rounding when a meter restarts; more than that is a reset.
-    fell = old is not None and new < old - 1.0
+    fell = old is not None and new < old - ROUNDING_WH
     jumped = False
     if most_w is not None and old is not None and at is not None:
-        jumped = new - old > most_w * (reading.mono_ms - at + BELIEVED_AHEAD_MS) / _HOUR_MS
+        jumped = new - old > most_w * (reading.mono_ms - at + BELIEVED_AHEAD_MS) / HOUR_MS
     return replace(
         state,
         energy_wh=new,
         energy_ms=reading.mono_ms,
         energy_fell=state.energy_fell or fell,
         energy_jumped=state.energy_jumped or jumped,
+        evidence=state.evidence.read(reading.mono_ms, new, old),
     )

@@ -7,7 +7,8 @@ number the next record will get, so that a record is final, its session id inclu
   `close` is the record of its last running time. Where there is no such time (after a hole, or at the very start)
   it takes no time and only marks the instant.
 * A hole becomes one `gap` record, written when the state after it is known (or after `GAP_SLICE_MS` of a meter
-  that stays silent). An open session survives a hole if the instrument is still running behind it.
+  that stays silent). An open session survives a hole if the instrument is still running behind it. The record says what
+  the energy register tells of the hole (hole_evidence); what follows from it is not decided here.
 * Across a boot the hole lies at the end of the old boot's time line, as long as the wall clock says; the new
   boot's time line starts with the first settled interval.
 """
@@ -17,7 +18,16 @@ from dataclasses import replace
 from typing import Literal
 
 from edge_agents.detector import BILLABLE_PERIOD_MS, Interval
-from edge_agents.session_state import BootGap, Labels, Meter, SessionState, Sum, driven, odometer
+from edge_agents.records import Detail
+from edge_agents.session_state import (
+    BootGap,
+    Labels,
+    Meter,
+    SessionState,
+    Sum,
+    driven,
+    odometer,
+)
 from wire.ids import session_id
 from wire.messages import ClockQuality, PowerState, RecordKind, UsageRecord, timestamp
 
@@ -27,6 +37,9 @@ GAP_SLICE_MS = 15 * 60_000
 INDICATIVE = "indicative"
 LENGTH_UNKNOWN = "length_unknown"
 SAME_LENGTH_MS = 1_000
+
+EnergyQuality = Literal["ok", "reset", "jump", "none"]
+Told = tuple[Detail, Literal["reset", "jump"] | None]
 
 
 class _Writer:
@@ -47,10 +60,11 @@ class _Writer:
         *,
         empty: bool = False,
         opens: bool = False,
-        detail: dict[str, str | int | float | None] | None = None,
+        detail: Detail | None = None,
         flags: tuple[str, ...] = (),
         reason: str | None = None,
         edge_unc_ms: int | None = None,
+        energy_q: EnergyQuality | None = None,
     ) -> str | None:
         """Write the record in the making (`empty`: a mark at its end) and return the session it belongs to."""
         assert s.from_ms is not None
@@ -65,7 +79,7 @@ class _Writer:
                 from_ms=start, to_ms=s.upto_ms, state=state, odo=odometer(s.odo),
                 ts=timestamp(s.upto_ms + s.wall_offset_ms), ts_q=s.quality,
                 power_w=total.power(), energy_wh=s.energy_wh,
-                energy_q=_energy_quality(s),
+                energy_q=energy_q or _energy_quality(s),
                 samples=total.samples, missed=max(0, expected - total.samples), flags=(*flags, *self.always),
                 reason=reason, edge_unc_ms=edge_unc_ms, detail=detail or {},
             )
@@ -111,16 +125,14 @@ def resumed(
     if state.boot == labels.boot or state.new_boot:
         return state, []
     # The new boot's time cannot say what the register may have done since.
-    state = replace(state, energy_ms=None)
+    state = replace(state, energy_ms=None, evidence=state.evidence.in_another_boot())
     if state.upto_ms is None:
         return replace(state, boot=labels.boot, wall_offset_ms=labels.wall_offset_ms, quality=labels.quality), []
     state, records = settle(meter, labels, state, stream, next_seq)
     return replace(state, new_boot=True), records
 
 
-def gap_length(
-    inst: str, state: SessionState, labels: Labels
-) -> tuple[SessionState, dict[str, str | int | float | None] | None]:
+def gap_length(inst: str, state: SessionState, labels: Labels) -> tuple[SessionState, Detail | None]:
     """Return what has to be told of the length of the hole before this boot, now that labels are others; None where
     nothing new is known. With a clock that is synchronised the length is final."""
     gap = state.boot_gap
@@ -163,6 +175,9 @@ def _drive(s: SessionState, interval: Interval) -> SessionState:
         total = total.with_sample(power, max(0, held_until - max(at, interval.from_ms)) if known else 0)
     else:
         n = len(s.waiting)
+    evidence = s.evidence
+    if known and s.energy_wh is not None:
+        evidence = evidence.driven(s.waiting[:n], interval.from_ms, interval.to_ms)
     return replace(
         s,
         upto_ms=interval.to_ms,
@@ -171,6 +186,7 @@ def _drive(s: SessionState, interval: Interval) -> SessionState:
         waiting=s.waiting[n:],
         went_stale=s.went_stale and not known,
         inferred=s.inferred and not known,
+        evidence=evidence,
     )
 
 
@@ -180,6 +196,7 @@ def _changed(writer: _Writer, s: SessionState, new: PowerState) -> SessionState:
     was, has_time = s.state, s.from_ms != s.upto_ms
     narrow = ("narrow_contrast",) if writer.meter.narrow else ()
     edge, after_boot = writer.meter.period_ms, was is None or s.inferred
+    reason = "restart" if after_boot else "power"
     if was is PowerState.UNKNOWN:
         s = _gap(writer, s, new) if has_time else s
         has_time = False
@@ -189,18 +206,20 @@ def _changed(writer: _Writer, s: SessionState, new: PowerState) -> SessionState:
         s = _tick(writer, s) if has_time else s
     elif is_running and s.session is None:
         session = writer.write(
-            s, RecordKind.OPEN, was or PowerState.UNKNOWN, empty=not has_time, opens=True, reason="power",
+            s, RecordKind.OPEN, was or PowerState.UNKNOWN, empty=not has_time, opens=True, reason=reason,
             edge_unc_ms=edge, flags=(*(("open_after_boot",) if after_boot else ()), *narrow),
         )  # fmt: skip
         s = replace(s, session=session, opened=s.opened + 1)
     elif not is_running and s.session is not None:
         writer.write(
-            s, RecordKind.CLOSE, PowerState.RUNNING, empty=not has_time, reason="power", edge_unc_ms=edge, flags=narrow
+            s, RecordKind.CLOSE, PowerState.RUNNING, empty=not has_time, reason=reason, edge_unc_ms=edge, flags=narrow
         )
         s = replace(s, session=None, closed=s.closed + 1)
     elif has_time:
         s = _tick(writer, s)
     known = s.before if new is PowerState.UNKNOWN else new
+    if known is not s.before:
+        s = replace(s, evidence=s.evidence.in_another_state())
     return replace(_begun(s), state=new, before=known, recorded=s.odo)
 
 
@@ -208,7 +227,7 @@ def _begun(s: SessionState) -> SessionState:
     return replace(s, from_ms=s.upto_ms, sum=Sum(), energy_fell=False, energy_jumped=False, recorded=s.odo)
 
 
-def _energy_quality(s: SessionState) -> Literal["ok", "reset", "jump", "none"]:
+def _energy_quality(s: SessionState) -> EnergyQuality:
     if s.energy_wh is None:
         return "none"
     return "jump" if s.energy_jumped else "reset" if s.energy_fell else "ok"
@@ -222,11 +241,20 @@ def _tick(writer: _Writer, s: SessionState) -> SessionState:
 
 def _gap(writer: _Writer, s: SessionState, after: PowerState | None) -> SessionState:
     flags = ("gap", *(("inferred",) if s.inferred else ()), *(("driver_stale",) if s.went_stale else ()))
-    detail: dict[str, str | int | float | None] = {"before": _word(s.before), "after": _word(after)}
-    writer.write(s, RecordKind.GAP, PowerState.UNKNOWN, flags=flags, detail=detail)
     assert s.from_ms is not None
     assert s.upto_ms is not None
-    return replace(_begun(s), hole_ms=s.upto_ms - s.from_ms)
+    detail: Detail = {"before": _word(s.before), "after": _word(after)}
+    quality = None
+    if after is not None:
+        # Of a hole that is told in slices no record says what it drew: a person has to look at it anyway.
+        told, quality = _told(writer.meter, s, s.upto_ms, s.upto_ms - s.from_ms, writer.meter.most_w)
+        detail |= told
+    writer.write(s, RecordKind.GAP, PowerState.UNKNOWN, flags=flags, detail=detail, energy_q=quality)
+    return replace(_begun(s), hole_ms=s.upto_ms - s.from_ms, evidence=s.evidence.behind(s.upto_ms))
+
+
+def _told(meter: Meter, s: SessionState, ended_ms: int, length_ms: int, most_w: float | None) -> Told:
+    return s.evidence.told(ended_ms, length_ms, most_w=most_w, stop_w=meter.stop_w, dwell_ms=meter.dwell_ms)
 
 
 def _word(state: PowerState | None) -> str | None:
@@ -243,7 +271,7 @@ def _across_boots(writer: _Writer, labels: Labels, s: SessionState, first: Inter
     length = 0 if base is None else max(0, base + labels.wall_offset_ms)
     unset = ClockQuality.UNSET in (labels.quality, s.quality)
     known = base is not None and not unset and base + labels.wall_offset_ms >= 0
-    end = s.upto_ms + length
+    end, from_q = s.upto_ms + length, s.quality
     boot_gap = None if base is None else BootGap(writer.next_seq, base, length, length if known else None)
     # The end of the hole is an instant of the new boot: its label comes from the new boot's clock.
     s = replace(
@@ -251,13 +279,17 @@ def _across_boots(writer: _Writer, labels: Labels, s: SessionState, first: Inter
         wall_offset_ms=first.from_ms + labels.wall_offset_ms - end, quality=labels.quality, boot_gap=boot_gap,
     )  # fmt: skip
     flags = ("gap", "inferred", *(() if known else (LENGTH_UNKNOWN,)))
-    detail: dict[str, str | int | float | None] = {
-        "before": _word(s.before), "after": first.state.value, "by": "wall", "next_boot": labels.boot,
+    detail: Detail = {
+        "before": _word(s.before), "after": first.state.value, "by": "wall", "from_q": from_q.value,
+        "next_boot": labels.boot,
     }  # fmt: skip
-    writer.write(s, RecordKind.GAP, PowerState.UNKNOWN, flags=flags, detail=detail)
+    # How long it was is not sure enough to say of the register that it jumped.
+    told, quality = _told(writer.meter, s, first.from_ms, length, None)
+    writer.write(s, RecordKind.GAP, PowerState.UNKNOWN, flags=flags, detail=detail | told, energy_q=quality)
     return replace(
         _begun(s), boot=labels.boot, wall_offset_ms=labels.wall_offset_ms, from_ms=first.from_ms,
         upto_ms=first.from_ms, state=PowerState.UNKNOWN, hole_ms=length, new_boot=False,
+        evidence=s.evidence.behind(first.from_ms),
     )  # fmt: skip
 
 

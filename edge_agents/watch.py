@@ -12,11 +12,13 @@ from edge_agents.detector import DetectorProfile, DetectorState
 from edge_agents.drivers.base import Driver, Quality, Reading, credible
 from edge_agents.records import Batch, Detail, Sample
 from edge_agents.session_state import Labels, Meter, SessionState, observe
-from wire.messages import Live, UsageRecord, timestamp
+from wire.messages import MAX_EXTRA, Live, UsageRecord, timestamp
 
 DETECTOR = TypeAdapter(DetectorState)
 SESSIONS = TypeAdapter(SessionState)
 CHECKPOINT_VERSION = 1
+EXTRA_SHOWN_MS = 120_000
+"""How old a further value may be on a display: meters tell them in turn."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,11 @@ class Watch:
         self.due_ms = 0
         self.newest: Sample | None = None
         self.batch = Batch()
+        self._extra: dict[str, tuple[int, float]] = {}
         self.detector = DetectorState()
         self.sessions = SessionState("")
-        period_ms, narrow = watched.driver.period_ms, watched.profile.narrow
-        self._meter = Meter(watched.inst, period_ms, watched.tick_ms, narrow, watched.most_w)
+        meter = Meter(watched.inst, watched.driver.period_ms, watched.tick_ms, most_w=watched.most_w)
+        self._meter = _read_by(meter, watched.profile)
 
     @property
     def tells_energy(self) -> bool:
@@ -73,7 +76,7 @@ class Watch:
         """Read the power with another profile from the next reading on. Time that was not decided yet is unknown: the
         new profile was not in force in it, and the old one had not made up its mind."""
         self.profile = profile
-        self._meter = replace(self._meter, narrow=profile.narrow)
+        self._meter = _read_by(self._meter, profile)
         if self.detector.run_since_ms is not None or self.detector.level_since_ms is not None:
             self.detector = detector.interrupted(self.detector)
 
@@ -104,7 +107,10 @@ class Watch:
         # All at once: a reading that failed half-way must not leave the two apart.
         self.detector, self.sessions = moved, seen
         if reading.quality is Quality.GOOD and reading.power_w is not None:
-            self.newest = Sample(reading.mono_ms, reading.power_w, reading.energy_wh, self.detector.shown)
+            self.newest = Sample(
+                reading.mono_ms, reading.power_w, reading.energy_wh, self.detector.shown, reading.extra
+            )
+            self._remember(reading)
         else:
             self.newest = None
         return records
@@ -128,7 +134,21 @@ class Watch:
             ts=timestamp(at + labels.wall_offset_ms),
             power_w=None if newest is None else newest.power_w,
             state=self.detector.shown,
+            extra={} if newest is None else self._shown_extra(newest.mono_ms),
         )
+
+    def _remember(self, reading: Reading) -> None:
+        at = reading.mono_ms
+        known = {name: one for name, one in self._extra.items() if at - one[0] <= EXTRA_SHOWN_MS}
+        self._extra = known | {name: (at, value) for name, value in reading.extra.items()}
+
+    def _shown_extra(self, now_ms: int) -> dict[str, float]:
+        known = [(at, name, value) for name, (at, value) in self._extra.items() if now_ms - at <= EXTRA_SHOWN_MS]
+        return {name: value for _, name, value in sorted(known)[-MAX_EXTRA:]}
+
+
+def _read_by(meter: Meter, profile: DetectorProfile) -> Meter:
+    return replace(meter, narrow=profile.narrow, stop_w=profile.off_w, dwell_ms=profile.down_ms)
 
 
 def write_checkpoint(dating: Mapping[str, Any], dormant: Mapping[str, Any], watches: Iterable[Watch]) -> str:

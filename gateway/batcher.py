@@ -4,10 +4,9 @@ One thread a pipe. A batch that fails is tried again with growing pauses and is 
 from the broker, which sends no more than its in-flight window until deliveries are acknowledged.
 """
 
-import queue
 import random
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -39,7 +38,9 @@ class Batcher:
         self._max_wait_s = max_wait_ms / 1000
         self._on_failure = on_failure
         self._checkpoint = checkpoint
-        self._queue: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
+        self._waiting: deque[Delivery] = deque()
+        self._wanted = 1
+        self._enough = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"batcher-{name}", daemon=True)
 
@@ -48,17 +49,20 @@ class Batcher:
         self._thread.start()
 
     def put(self, delivery: Delivery) -> None:
-        """Take a delivery; called on the network thread, returns at once."""
-        self._queue.put(delivery)
+        """Take a delivery; called on the network thread, waits for nothing."""
+        self._waiting.append(delivery)
+        # Not for each: a thread that is woken a thousand times a batch takes turns with this one.
+        if len(self._waiting) >= self._wanted:
+            self._enough.set()
 
     def waiting(self) -> int:
         """How many deliveries have not been taken into a batch yet."""
-        return self._queue.qsize()
+        return len(self._waiting)
 
     def stop(self, timeout_s: float) -> bool:
         """Finish the batch in hand and end. What was not committed stays with the broker. False on time-out."""
         self._stopping.set()
-        self._queue.put(None)
+        self._enough.set()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -70,24 +74,17 @@ class Batcher:
                 self._checkpoint("puback")
 
     def _collect(self) -> list[Delivery]:
-        first = self._queue.get()
-        if first is None:
-            return []
-        batch = [first]
-        deadline = time.monotonic() + self._max_wait_s
-        while len(batch) < self._max_items:
-            try:
-                item = (
-                    self._queue.get_nowait()
-                    if not self._queue.empty()
-                    else self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
-                )
-            except queue.Empty:
-                break
-            if item is None:
-                break
-            batch.append(item)
-        return batch
+        self._wait_for(1, None)
+        self._wait_for(self._max_items, self._max_wait_s)
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_items))]
+
+    def _wait_for(self, wanted: int, timeout_s: float | None) -> None:
+        """Wait until so many deliveries are here, but not for longer, and not where it is to stop."""
+        self._wanted = wanted
+        self._enough.clear()
+        # Looked at after the clearing: whoever came before it is seen here, whoever comes after it sets the event.
+        if len(self._waiting) < wanted and not self._stopping.is_set():
+            self._enough.wait(timeout_s)
 
     def _work(self, batch: Sequence[Delivery]) -> bool:
         pause_s = 0.1

@@ -19,10 +19,15 @@ from store.ledger import StreamMark
 from store.series import SeriesStore
 from wire.client import BrokerAddress, Delivery, MqttClient, Publication
 from wire.clock import Clock
+from wire.commands import Refused
 from wire.messages import Ack, ServerState, encode, timestamp
 from wire.topics import Channel, all_up, down, server_state, shared
 
 log = structlog.get_logger(__name__)
+
+STATE_EVERY_S = 60.0
+"""How often a gateway says again that it is there. Brokers store what is retained a moment after they hand it out: an
+agent that subscribes in that moment hears nothing (seen with NATS), and would wait for the next word for ever."""
 
 
 def no_checkpoint(name: str) -> None:
@@ -52,10 +57,14 @@ class Gateway:
         self._clock = clock
         self._shard = Shard.parse(settings.shard) if settings.shard else None
         self._stopped = threading.Event()
+        self._saying = threading.Lock()
+        self._say_again = threading.Thread(target=self._repeat, name=f"{name}-state", daemon=True)
         self.metrics = metrics
-        telemetry_pipe = TelemetryPipe(database, series, clock, self._acknowledge_telemetry, metrics, checkpoint)
+        telemetry_pipe = TelemetryPipe(
+            database, series, clock, self._acknowledge_telemetry, metrics, checkpoint, self._refuse
+        )
         usage_pipe = UsagePipe(
-            database, clock, name, self._acknowledge_usage, telemetry_pipe.note_floor, metrics, checkpoint
+            database, clock, name, self._acknowledge_usage, telemetry_pipe.note_floor, metrics, checkpoint, self._refuse
         )
         self._usage = Batcher(
             "usage",
@@ -121,6 +130,7 @@ class Gateway:
         self._watch.start()
         self._telemetry_client.start()
         self._usage_client.start()
+        self._say_again.start()
         try:
             self._telemetry_client.wait_connected(timeout_s)
             self._usage_client.wait_connected(timeout_s)
@@ -130,9 +140,10 @@ class Gateway:
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Say offline, finish what is in hand, disconnect. What is not committed stays with broker and agents."""
-        if self._stopped.is_set():
-            return
-        self._stopped.set()
+        with self._saying:
+            if self._stopped.is_set():
+                return
+            self._stopped.set()
         self._usage_client.publish_and_wait(self._server_state(online=False), 2.0)
         self._watch.stop(timeout_s)
         self._replays.stop(timeout_s)
@@ -155,8 +166,14 @@ class Gateway:
             delivery.ack()  # the gateway of that shard has its own copy, in its own session
 
     def _say_online(self) -> None:
-        if not self._stopped.is_set():
-            self._usage_client.publish(self._server_state(online=True))
+        # Never after the good-bye, which would stay retained behind it.
+        with self._saying:
+            if not self._stopped.is_set():
+                self._usage_client.publish(self._server_state(online=True))
+
+    def _repeat(self) -> None:
+        while not self._stopped.wait(STATE_EVERY_S):
+            self._say_online()
 
     def _server_state(self, *, online: bool) -> Publication:
         state = ServerState(online=online, gateway=self._name, ts=timestamp(self._clock.now_ms()))
@@ -168,6 +185,9 @@ class Gateway:
 
     def _acknowledge_telemetry(self, agent: str, stream: str, mark: StreamMark) -> None:
         self._publish_ack(self._telemetry_client, agent, stream, mark)
+
+    def _refuse(self, agent: str, refused: Refused) -> None:
+        self._usage_client.publish(Publication(down(agent, Channel.REFUSED), encode(refused), qos=1))
 
     def _publish_ack(self, client: MqttClient, agent: str, stream: str, mark: StreamMark) -> None:
         ack = Ack(stream=stream, upto=mark.upto, holes=mark.holes)

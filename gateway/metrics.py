@@ -1,6 +1,44 @@
 """What a gateway counts, for Prometheus and for the demo's status line."""
 
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+
+SHOWN_FOR_S = 600.0
+
+
+class FurtherReadings:
+    """What meters show beside power and energy: the newest values of each instrument, for as long as they are new.
+
+    They are kept nowhere else at the county: no fee and no chart rests on them. Whoever wants their history lets
+    Prometheus keep it. An instrument takes the room of one batch, whatever names its agent thinks of.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, Mapping[str, float]]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, instrument: str, values: Mapping[str, float]) -> None:
+        """Show these values of an instrument instead of the ones before; none change nothing."""
+        if values:
+            with self._lock:
+                self._known[instrument] = (time.monotonic(), dict(values))
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield what is new, for the registry; forget the rest."""
+        text = "Further readings of a meter (volts, amperes, ...), the newest of each"
+        family = GaugeMetricFamily("openlab_meter_reading", text, labels=["instrument", "quantity"])
+        since = time.monotonic() - SHOWN_FOR_S
+        with self._lock:
+            self._known = {name: one for name, one in self._known.items() if one[0] >= since}
+            known = sorted(self._known.items())
+        for instrument, (_, values) in known:
+            for quantity, value in sorted(values.items()):
+                family.add_metric([instrument, quantity], value)
+        yield family
 
 
 class GatewayMetrics:
@@ -21,6 +59,8 @@ class GatewayMetrics:
         self.replays = Counter(
             "openlab_replays_total", "Times an agent was asked for missing records", registry=self.registry
         )
+        self.readings = FurtherReadings()
+        self.registry.register(self.readings)
         self.waiting = Gauge("openlab_waiting_messages", "Messages not yet committed", ["pipe"], registry=self.registry)
         self.commit_seconds = Histogram(
             "openlab_commit_seconds", "Time to write and commit a batch", ["pipe"], registry=self.registry

@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 
-from gateway.decode import Rejected, Understood, understand
+from gateway.decode import Place, Rejected, Understood, understand
 from gateway.isolating import one_by_one_where_needed
-from gateway.metrics import GatewayMetrics
+from gateway.metrics import SHOWN_FOR_S, GatewayMetrics
+from gateway.refusing import refusals
 from store.database import Database
 from store.ledger import StreamMark, Written, load_registry, mark_telemetry
 from store.ledger.streams import StreamKey
@@ -22,7 +23,8 @@ from store.tables.usage import QuarantineReason
 from store.telemetry import ClockUnset, boot_offset, samples_of
 from wire.client import Delivery
 from wire.clock import Clock
-from wire.messages import ClockQuality, Telemetry
+from wire.commands import Refused
+from wire.messages import ClockQuality, Telemetry, timestamp_ms
 
 MAX_AHEAD = 10_000
 
@@ -41,6 +43,7 @@ class TelemetryPipe:
         acknowledge: Callable[[str, str, StreamMark], None],
         metrics: GatewayMetrics,
         checkpoint: Callable[[str], None],
+        refuse: Callable[[str, Refused], None],
     ) -> None:
         self._database = database
         self._series = series
@@ -48,6 +51,7 @@ class TelemetryPipe:
         self._acknowledge = acknowledge
         self._metrics = metrics
         self._checkpoint = checkpoint
+        self._refuse = refuse
         # Written, but not yet part of a stream's contiguous prefix: what is lost here at a crash is sent again.
         self._ahead: dict[StreamKey, set[int]] = defaultdict(set)
         self._floors: dict[StreamKey, int] = {}
@@ -85,8 +89,16 @@ class TelemetryPipe:
         rejected += self._write(samples)
         self._checkpoint("series_written")
         self._mark(understood, rejected)
+        self._show_readings(allowed)
         self._metrics.samples.inc(sum(len(of_one) for _, of_one in samples))
         self._metrics.commit_seconds.labels("telemetry").observe(time.monotonic() - started)
+
+    def _show_readings(self, messages: Sequence[_Told]) -> None:
+        """Show what else the meters told, where it is new: a backlog says nothing of now."""
+        since = self._clock.now_ms() - SHOWN_FOR_S * 1000 * self._clock.speed
+        for _, _, message in messages:
+            if message.extra and timestamp_ms(message.ts) >= since:
+                self._metrics.readings.take(message.inst, message.extra)
 
     def _judge(
         self, understood: Sequence[_Told], rejected: list[tuple[Delivery, Rejected]]
@@ -110,7 +122,7 @@ class TelemetryPipe:
                 allowed.append((delivery, agent, message))
             else:
                 detail = f"agent {agent} may not report about {message.inst} ({refusal.value}); register the metering"
-                rejected.append((delivery, Rejected(agent, refusal, detail, None)))
+                rejected.append((delivery, Rejected(agent, refusal, detail, _place(message))))
         return allowed, offsets
 
     def _write(self, samples: Sequence[tuple[Delivery, list[Sample]]]) -> list[tuple[Delivery, Rejected]]:
@@ -155,6 +167,8 @@ class TelemetryPipe:
         for (agent, stream), upto in marks.items():
             self._ahead[agent, stream] = {seq for seq in self._ahead[agent, stream] if seq > upto}
             self._acknowledge(agent, stream, StreamMark(upto, ()))
+        for agent, refused in refusals(one for _, one in rejected):
+            self._refuse(agent, refused)
         for _, reason in rejected:
             self._metrics.quarantined.labels(reason.reason.value).inc()
 
@@ -166,8 +180,13 @@ def _point(sample: Sample) -> tuple[str, int, int, int]:
 
 def _of_streams(understood: Sequence[_Told], strays: Set[StreamKey]) -> list[tuple[Delivery, Rejected]]:
     """Return what came as telemetry of streams that are usage's."""
+    why = "stream {} of {} is one of usage"
     return [
-        (delivery, Rejected(agent, QuarantineReason.WRONG_KIND, f"stream {message.stream} is one of usage", None))
-        for delivery, agent, message in understood
-        if (agent, message.stream) in strays
+        (d, Rejected(agent, QuarantineReason.WRONG_KIND, why.format(m.stream, agent), _place(m)))
+        for d, agent, m in understood
+        if (agent, m.stream) in strays
     ]
+
+
+def _place(message: Telemetry) -> Place:
+    return Place(message.stream, message.seq)

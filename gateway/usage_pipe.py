@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from sqlalchemy.orm import Session
 
 from gateway.boots import Boots, hear
-from gateway.decode import Rejected, Understood, understand
+from gateway.decode import Place, Rejected, Understood, understand
 from gateway.isolating import one_by_one_where_needed
 from gateway.metrics import GatewayMetrics
+from gateway.refusing import refusals
 from gateway.skew import Skews
 from store.alerts import raise_alert
 from store.database import Database
@@ -24,6 +25,7 @@ from store.quarantine import set_aside
 from store.tables.usage import QuarantineReason
 from wire.client import Delivery
 from wire.clock import Clock
+from wire.commands import Refused
 from wire.messages import AgentState, Birth, UsageRecord, timestamp_ms
 
 
@@ -41,11 +43,12 @@ class _Sorted:
         for delivery, arrival in self.arrivals:
             if (arrival.agent_id, arrival.stream) in telemetrys:
                 detail = f"stream {arrival.stream} of {arrival.agent_id} is one of telemetry"
-                self.rejected.append((delivery, Rejected(arrival.agent_id, QuarantineReason.WRONG_KIND, detail, None)))
+                place = Place(arrival.stream, arrival.seq)
+                self.rejected.append((delivery, Rejected(arrival.agent_id, QuarantineReason.WRONG_KIND, detail, place)))
 
 
 class UsagePipe:
-    """Handles batches of the usage subscription. `acknowledge` publishes marks to one agent."""
+    """Handles batches of the usage subscription. `acknowledge` tells one agent a mark, `refuse` what will have none."""
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class UsagePipe:
         note_floor: Callable[[StreamKey, int], None],
         metrics: GatewayMetrics,
         checkpoint: Callable[[str], None],
+        refuse: Callable[[str, Refused], None],
     ) -> None:
         self._database = database
         self._clock = clock
@@ -64,6 +68,7 @@ class UsagePipe:
         self._note_floor = note_floor
         self._metrics = metrics
         self._checkpoint = checkpoint
+        self._refuse = refuse
         self._boots: Boots = {}
         self._memory = ChainMemory()
         self.skews = Skews()
@@ -101,6 +106,8 @@ class UsagePipe:
         self._checkpoint("committed")
         for (agent, stream), mark in marks.items():
             self._acknowledge(agent, stream, mark)
+        for agent, refused in refusals(rejected for _, rejected in work.rejected):
+            self._refuse(agent, refused)
         for agent, birth in work.births:
             for position in birth.streams:
                 self._note_floor((agent, position.stream), position.first_kept)
@@ -130,7 +137,8 @@ class UsagePipe:
                 continue
             about = arrival.record.inst if arrival.record else "itself"
             detail = f"agent {arrival.agent_id} may not report about {about} ({refusal.value}); register the metering"
-            work.rejected.append((delivery, Rejected(arrival.agent_id, refusal, detail, None)))
+            place = Place(arrival.stream, arrival.seq)
+            work.rejected.append((delivery, Rejected(arrival.agent_id, refusal, detail, place)))
             if refusal in (QuarantineReason.FOREIGN_INSTRUMENT, QuarantineReason.UNKNOWN_INSTRUMENT):
                 parked = Arrival(arrival.agent_id, arrival.stream, arrival.seq, arrival.payload, None)
                 allowed.append((delivery, parked))

@@ -18,7 +18,7 @@ import paho.mqtt.client as paho
 import structlog
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from wire.bulk_client import BulkClient
+from wire.bulk_client import Arrived, BulkClient
 from wire.errors import WireError
 
 log = structlog.get_logger(__name__)
@@ -166,6 +166,7 @@ class MqttClient:
         self._paho.on_connect_fail = self._unreachable
         self._paho.on_untrusted = self._untrusted
         self._paho.on_message = self._message
+        self._paho.on_arrived = self._arrived
         self._paho.on_publish = self._published
         self._paho.on_subscribe = self._subscribe_done
 
@@ -283,23 +284,32 @@ class MqttClient:
             self._call("on_unreachable", self._on_unreachable)
 
     def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
-        if message.qos and self._once_in_hand:
-            if message.dup and message.mid in self._in_hand:
+        sent = Arrived(message._topic, bytes(message.payload), message.mid, message.dup, message.retain)
+        if message.qos:
+            self._arrived(sent)
+        else:
+            self._hand_over(sent, _nothing)
+
+    def _arrived(self, sent: Arrived) -> None:
+        if self._once_in_hand:
+            if sent.dup and sent.mid in self._in_hand:
                 return
-            self._in_hand.add(message.mid)
-        ack = _Receipt(self, self._connection, message.mid) if message.qos else _nothing
+            self._in_hand.add(sent.mid)
+        if not self._hand_over(sent, _Receipt(self, self._connection, sent.mid)):
+            self._in_hand.discard(sent.mid)
+
+    def _hand_over(self, sent: Arrived, ack: Callable[[], None]) -> bool:
+        """Whether somebody has the message now."""
         try:
-            topic = message.topic
+            topic = sent.topic.decode()
         except UnicodeDecodeError:
-            log.warning("a message under a topic that is not UTF-8 was acknowledged unread", bytes=len(message.payload))
+            log.warning("a message under a topic that is not UTF-8 was acknowledged unread", bytes=len(sent.payload))
             ack()
-            return
+            return True
         if self._on_delivery is None:
             ack()
-        else:
-            delivery = Delivery(topic, bytes(message.payload), message.retain, ack, message.dup)
-            if not self._call("on_delivery", self._on_delivery, delivery):
-                self._in_hand.discard(message.mid)
+            return True
+        return self._call("on_delivery", self._on_delivery, Delivery(topic, sent.payload, sent.retain, ack, sent.dup))
 
     def _published(self, client: paho.Client, userdata: object, mid: int, reason: object, properties: object) -> None:
         if self._on_puback is not None:

@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +55,17 @@ def to_ms(moment: datetime) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; give an aware datetime")
     return (moment - _EPOCH) // _MILLISECOND
+
+
+def timestamp(ms: int) -> str:
+    """Return the wire form of an instant: RFC 3339, UTC, milliseconds, `Z`."""
+    return from_ms(ms).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=4096)  # a label is read several times on its way from the wire into the ledger
+def timestamp_ms(text: str) -> int:
+    """Return milliseconds since 1970 of a wire timestamp. Raises ValueError for a day that does not exist."""
+    return to_ms(datetime.fromisoformat(text))
 
 
 class SystemClock:

@@ -171,6 +171,21 @@ AgentId = Annotated[str, AfterValidator(_agent_id)]
 ProfileFields = dict[str, bool | int | float]
 
 
+class Refused(Message):
+    """What will not be acknowledged, and why: it was set aside and holds no place in the stream. Retained by nobody.
+
+    `seq` is the lowest number of those that came together. The agent keeps them and repeats them seldom: a person has
+    to act. `reason` is a code of the quarantine (`wrong_kind`, `unknown_agent`, `revoked_agent`).
+    """
+
+    SCHEMA: ClassVar[str] = "lab.refused/1"
+    schema_name: Literal["lab.refused/1"] = Field("lab.refused/1", alias="schema")
+    stream: StreamId
+    seq: Sequence
+    reason: str = Field(min_length=1, max_length=64)
+    text: str = Field(max_length=500)
+
+
 class Config(Message):
     """What an agent should go by: the detector profile of each instrument it names. Retained.
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from wire.commands import ARGUMENTS, Command, Config, Reply
+from wire.commands import ARGUMENTS, Command, Config, Refused, Reply
 from wire.contract_examples import EXAMPLES
 from wire.messages import (
     Ack,
@@ -26,7 +26,7 @@ from wire.messages import (
 from wire.topics import ROOT, Channel
 
 MESSAGES: tuple[type[Message], ...] = (
-    AgentState, Birth, UsageRecord, Telemetry, Live, Reply, Ack, Command, Config, ServerState,
+    AgentState, Birth, UsageRecord, Telemetry, Live, Reply, Ack, Refused, Command, Config, ServerState,
 )  # fmt: skip
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 STREAM = r"^[0-9A-HJKMNP-TV-Z]{26}$"
@@ -54,6 +54,7 @@ _UP = (
 )
 _DOWN = (
     (Channel.ACK, Ack, 1, False, "What is committed: the only receipt an agent may delete on."),
+    (Channel.REFUSED, Refused, 1, False, "What was set aside and will not be acknowledged, and why."),
     (Channel.COMMAND, Command, 1, False, "Commands, never retained."),
     (Channel.CONFIG, Config, 1, True, "The configuration the agent should go by."),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from wire.commands import Command, Op, Reply, desired_config
+from wire.commands import Command, Op, Refused, Reply, desired_config
 from wire.messages import (
     Ack,
     AgentState,
@@ -79,9 +79,17 @@ _MESSAGES: tuple[Message, ...] = (
         power_w=(1490.5, 1501.0, 1498.25),
         state=(PowerState.RUNNING,) * 3,
         energy_wh=(20_411.7, 20_412.1, 20_412.5),
+        extra={"volts": 231.4, "amperes": 6.62, "power_factor": 0.98},
     ),
-    Live(inst=_INSTRUMENT, ts=_TS, power_w=1498.25, state=PowerState.RUNNING),
+    Live(
+        inst=_INSTRUMENT,
+        ts=_TS,
+        power_w=1498.25,
+        state=PowerState.RUNNING,
+        extra={"volts": 231.4, "amperes": 6.62, "power_factor": 0.98},
+    ),
     Ack(stream=_USAGE, upto=11, holes=((12, 14),)),
+    Refused(stream=_USAGE, seq=17, reason="wrong_kind", text=f"stream {_USAGE} of {_AGENT} is one of telemetry"),
     Command(
         id=_COMMAND,
         op=Op.REPLAY,

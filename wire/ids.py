@@ -13,6 +13,9 @@ from wire.errors import BadTopic
 _WIRE_ID = re.compile(r"[a-z0-9-]{3,32}\Z")
 _STREAM_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}\Z")
 
+QUANTITY = r"^[a-z][a-z0-9_]{0,31}$"
+"""What a further reading of a meter may be called: what it is and its unit, like `volts_l1`."""
+
 
 def wire_id(code: str) -> str:
     """Return the wire form of a catalogue code: `XC-H01-01` -> `xc-h01-01`.
@@ -28,6 +31,11 @@ def wire_id(code: str) -> str:
 def is_wire_id(text: str) -> bool:
     """Whether `text` may stand as one level of a topic (agent or instrument)."""
     return _WIRE_ID.match(text) is not None
+
+
+def is_quantity(text: str) -> bool:
+    """Whether a further reading may be called this (`QUANTITY`)."""
+    return re.fullmatch(QUANTITY, text) is not None and not text.endswith("\n")
 
 
 def is_stream_id(text: str) -> bool:

@@ -8,20 +8,20 @@ not know a field parks the message instead of guessing); anything else is a new 
 
 import json
 import re
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from wire.clock import from_ms, to_ms
+from wire.clock import timestamp as timestamp
+from wire.clock import timestamp_ms as timestamp_ms
 from wire.errors import BadPayload
-from wire.ids import is_stream_id, is_wire_id
+from wire.ids import QUANTITY, is_stream_id, is_wire_id
 
 MAX_USAGE_BYTES = 8 * 1024
 MAX_TELEMETRY_BYTES = 64 * 1024
 MAX_TELEMETRY_SAMPLES = 60
-
+MAX_EXTRA = 16
 
 _TIMESTAMP = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
 
@@ -81,23 +81,18 @@ def _timestamp(text: str) -> str:
     # The pattern first: parsing alone takes other forms too, and an offset at the end of the calendar overflows.
     if not _TIMESTAMP.match(text):
         raise ValueError("times are UTC with milliseconds, like 2026-11-21T01:02:03.004Z")
-    datetime.fromisoformat(text)  # raises ValueError for a day or an hour that does not exist
+    timestamp_ms(text)  # raises ValueError for a day or an hour that does not exist
     return text
-
-
-def timestamp(ms: int) -> str:
-    """Return the wire form of an instant: RFC 3339, UTC, milliseconds, `Z`."""
-    return from_ms(ms).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
-
-
-def timestamp_ms(text: str) -> int:
-    """Return milliseconds since 1970 of a wire timestamp."""
-    return to_ms(datetime.fromisoformat(text))
 
 
 StreamId = Annotated[str, AfterValidator(_stream)]
 InstrumentId = Annotated[str, AfterValidator(_instrument)]
 Timestamp = Annotated[str, AfterValidator(_timestamp)]
+Extra = Annotated[
+    dict[Annotated[str, Field(pattern=QUANTITY)], Annotated[float, Field(allow_inf_nan=False)]],
+    Field(max_length=MAX_EXTRA, json_schema_extra={"additionalProperties": False}),
+]
+"""Further readings of a meter by what they are (`volts_l1`, `amperes_l1`, `power_factor`, `celsius`)."""
 Milliseconds = Annotated[int, Field(ge=0, le=2**53)]
 Sequence = Annotated[int, Field(ge=1, le=2**53)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -173,7 +168,14 @@ class UsageRecord(Message):
     reason: str | None = Field(None, max_length=64)
     user_hint: str | None = Field(None, max_length=128)
     edge_unc_ms: Milliseconds | None = None
-    detail: dict[str, str | int | float | None] = Field(default_factory=dict, max_length=16)
+    detail: dict[str, str | int | float | None] = Field(
+        default_factory=dict,
+        max_length=16,
+        description=(
+            "of a gap: before, after, by, from_q, next_boot, and where the energy register was read on both sides "
+            "energy_mwh, step_mwh, level_mw, level_ms, stop_mw, dwell_ms"
+        ),
+    )
 
     @model_validator(mode="after")
     def _interval_runs_forward(self) -> Self:
@@ -185,7 +187,10 @@ class UsageRecord(Message):
 
 
 class Telemetry(Message):
-    """A batch of samples of one instrument. `dt_ms[i]` is the offset of sample i from `t0_ms` (and from `ts`)."""
+    """A batch of samples of one instrument. `dt_ms[i]` is the offset of sample i from `t0_ms` (and from `ts`).
+
+    `extra`: what else the meter showed during the batch, the last value of each; an older agent leaves it out.
+    """
 
     SCHEMA: ClassVar[str] = "lab.telemetry/1"
     schema_name: Literal["lab.telemetry/1"] = Field("lab.telemetry/1", alias="schema")
@@ -201,6 +206,7 @@ class Telemetry(Message):
     power_w: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(strict=False)
     state: tuple[Annotated[PowerState, Field(strict=False)], ...] = Field(strict=False)
     energy_wh: tuple[float | None, ...] = Field((), strict=False)
+    extra: Extra = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _columns_match(self) -> Self:
@@ -263,7 +269,10 @@ class Birth(Message):
 
 
 class Live(Message):
-    """The newest sample, for a wall display: never stored, never billed, judged by its `ts`."""
+    """The newest sample, for a wall display: never stored, never billed, judged by its `ts`.
+
+    `extra`: the newest of what else the meter shows; an older agent leaves it out.
+    """
 
     SCHEMA: ClassVar[str] = "lab.live/1"
     schema_name: Literal["lab.live/1"] = Field("lab.live/1", alias="schema")
@@ -271,6 +280,7 @@ class Live(Message):
     ts: Timestamp
     power_w: float | None
     state: Annotated[PowerState, Field(strict=False)]
+    extra: Extra = Field(default_factory=dict)
 
 
 class Ack(Message):

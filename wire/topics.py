@@ -27,11 +27,12 @@ class Channel(StrEnum):
     ACK = "ack"
     COMMAND = "cmd"
     CONFIG = "cfg"
+    REFUSED = "refused"
 
 
 _UP_PLAIN = {Channel.STATE, Channel.BIRTH}
 _UP_WITH_TAIL = {Channel.USAGE, Channel.TELEMETRY, Channel.LIVE, Channel.REPLY}
-_DOWN = {Channel.ACK, Channel.COMMAND, Channel.CONFIG}
+_DOWN = {Channel.ACK, Channel.COMMAND, Channel.CONFIG, Channel.REFUSED}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def up(agent: str, channel: Channel, tail: str = "") -> str:
 
 
 def down(agent: str, channel: Channel) -> str:
-    """Build a downward topic (ack, cmd, cfg). Raises BadTopic for anything else."""
+    """Build a downward topic (ack, cmd, cfg, refused). Raises BadTopic for anything else."""
     if channel not in _DOWN or not is_wire_id(agent):
         raise BadTopic(f"there is no downward topic {channel!r} for agent {agent!r}")
     return f"{ROOT}/down/{agent}/{channel}"

@@ -40,6 +40,7 @@ _IN_ORDER = timedelta(seconds=1)
 _GRACE_MAX = timedelta(days=1)
 """The longest grace a tariff can agree."""
 _HASH_SHOWN = 12
+_KEPT_RIGHT = (ClockQuality.NTP, ClockQuality.HOLDOVER)
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ def when_held(record: UsageRecord, received_at: datetime, proved: bool = False) 
     """Return when a card was held to the reader, never later than it was received; None where its clock says nothing.
 
     A clock that was never set is not believed. One that was set once and runs by itself is where it agrees with the
-    arrival, or was `proved` right later on; a synchronised one about the past too, however long the record waited in
-    the spool. Pure.
+    arrival, or was `proved` right later on; a synchronised one (or one that was, and nobody has set since) about the
+    past too, however long the record waited in the spool. Pure.
     """
     at = from_ms(timestamp_ms(record.ts))
     if record.ts_q is ClockQuality.UNSET or at > received_at + SKEW_MOST:
         return None
-    if record.ts_q is not ClockQuality.NTP and received_at - at > SKEW_MOST and not proved:
+    if record.ts_q not in _KEPT_RIGHT and received_at - at > SKEW_MOST and not proved:
         return None
     return min(at, received_at)
 

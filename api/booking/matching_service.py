@@ -15,9 +15,10 @@ from api.booking.odometer import odometer_points
 from api.booking.states import CHARGEABLE, CLAIMING, BookingAction
 from api.booking.steps import graces_of, take_step
 from api.charging.anomalies import raise_anomaly
+from api.charging.fees import no_show_is_questioned
 from api.charging.repository import last_charge
 from api.work import Work
-from store.ledger import EDGES_LOST, UNSET, session_records
+from store.ledger import EDGES_LOST, WAITS_FOR_A_CLOCK, session_records
 from store.tables.calendar import Booking, BookingMode, BookingState, BookingUse, DueKind, UnbookedUse
 from store.tables.registry import Instrument, UseDetection
 from store.tables.usage import UsageRecordRow, UsageSession
@@ -27,7 +28,7 @@ from wire.clock import from_ms, to_ms
 SESSION_WITHOUT_BOOKING = "session_without_booking"
 USE_AFTER_COMPLETION = "use_after_completion"
 SESSION_IN_DOUBT = "session_in_doubt"
-DOUBTFUL = EDGES_LOST | UNSET | {"length_unknown", "indicative"}
+DOUBTFUL = EDGES_LOST | WAITS_FOR_A_CLOCK | {"indicative"}
 """Flags of a session that keep its fees out of a reward until an officer has looked: not all of its time is proved."""
 FORGOTTEN = FORGOTTEN_CHECK_OUT
 UNBOOKED_ALLOWED_MS = 60_000
@@ -35,8 +36,10 @@ UNBOOKED_ALLOWED_MS = 60_000
 _GRACE_MAX = timedelta(days=1)
 """The longest grace a tariff can agree; wide enough to find every claim that matters."""
 _READINGS_FIRST = timedelta(seconds=1)
+_ANSWER_FIRST = timedelta(minutes=5)
 _CLOCK_PATIENCE = timedelta(hours=24)
-"""How long a session without a date waits for its agent's clock to be set, from when its end was received."""
+"""How long a session without a date, or with a hole of unknown length, waits for its agent's clock to be set, from when
+its end was received."""
 _INSTANT = timedelta(milliseconds=1)
 _STILL_GOING = (BookingState.CONFIRMED, BookingState.CHECKED_IN, BookingState.IN_USE)
 _VOIDED = BookingState.NO_SHOW
@@ -68,16 +71,19 @@ def match_session(work: Work, session_id: str) -> datetime | None:
     """Divide a closed session among bookings; return None, nothing is left to do, or when to look again.
 
     It waits while a card that was held to a reader there is not judged yet: that decides whose use it was. It waits a
-    day for a date where the agent's clock was not set: without one it is nobody's and somebody has to look. An open
-    session is left alone: closing it makes the matching due again. Raises LookupError for an unknown one.
+    day for a date, or the length of a hole in it, where the agent's clock was not set: then somebody has to look. Where
+    it voids a no-show it waits for the answer to a dispute about its fee. An open session is left alone: closing it
+    makes the matching due again. Raises LookupError for an unknown one.
     """
     metered = work.session.get(UsageSession, session_id)
     if metered is None:
         raise LookupError(f"there is no session {session_id}")
     if metered.ended_at is None:
         return None
-    if not UNSET.isdisjoint(metered.flags.split()) and work.now < (until := _received(work, metered) + _CLOCK_PATIENCE):
-        return until  # dated again, it is due at once
+    if not WAITS_FOR_A_CLOCK.isdisjoint(metered.flags.split()):
+        until = _received(work, metered) + _CLOCK_PATIENCE
+        if work.now < until:
+            return until  # dated again, or told how long its hole was, it is due at once
     instrument = repository.instrument_row(work.session, metered.instrument_id, lock=True)
     if _is_matched(work, session_id):
         return None
@@ -89,6 +95,9 @@ def match_session(work: Work, session_id: str) -> datetime | None:
         [_claim(work, booking) for booking in bookings.values()],
         needs_check_in=instrument.use_detection != UseDetection.POWER.value,
     )
+    used = [bookings[part.booking_id] for part in parts if part.booking_id is not None and part.running_ms > 0]
+    if any(no_show_is_questioned(work.session, booking) for booking in used):
+        return work.now + _ANSWER_FIRST
     for part in parts:
         if part.booking_id is None:
             _keep_unbooked(work, metered, part)

@@ -6,11 +6,13 @@ except one for a line that several meters share (`modbus_line`): it must never h
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
 from wire.clock import Clock
+from wire.ids import is_quantity
+from wire.messages import MAX_EXTRA
 
 
 class Quality(StrEnum):
@@ -27,12 +29,17 @@ class BadDriverSetting(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Power (W) and energy register (Wh) at one monotonic instant; `None` where the meter does not tell."""
+    """Power (W) and energy register (Wh) at one monotonic instant; `None` where the meter does not tell.
+
+    `extra`: what else it showed at that moment, by quantity and unit (`volts_l1`, `celsius`); most say only some of it
+    with each reading.
+    """
 
     mono_ms: int
     power_w: float | None
     energy_wh: float | None = None
     quality: Quality = Quality.GOOD
+    extra: Mapping[str, float] = field(default_factory=dict)
 
 
 def stale(mono_ms: int) -> Reading:
@@ -46,13 +53,20 @@ MAX_ENERGY_WH = 1e13
 
 def credible(reading: Reading) -> Reading:
     """Return what may be believed of a reading: power that is no number, or more than any instrument draws, is a meter
-    that does not answer; such an energy register was not read."""
+    that does not answer; such an energy register, and such a further value, was not read."""
     power, energy = reading.power_w, reading.energy_wh
     if power is not None and not (math.isfinite(power) and abs(power) <= MAX_POWER_W):
         return stale(reading.mono_ms)
     if energy is not None and not (math.isfinite(energy) and abs(energy) <= MAX_ENERGY_WH):
-        return replace(reading, energy_wh=None)
+        reading = replace(reading, energy_wh=None)
+    if reading.extra:
+        reading = replace(reading, extra=_credible_extra(reading.extra))
     return reading
+
+
+def _credible_extra(extra: Mapping[str, float]) -> dict[str, float]:
+    kept = {name: float(value) for name, value in extra.items() if is_quantity(name) and abs(value) <= MAX_ENERGY_WH}
+    return dict(list(kept.items())[:MAX_EXTRA])
 
 
 class Driver(Protocol):

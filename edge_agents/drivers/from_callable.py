@@ -1,25 +1,32 @@
 """A plain Python function that returns watts is a driver. The easy path for a lab with a meter of its own.
 
 driver = CallableDriver(lambda: my_meter.read_watts(), clock, period_ms=1000)
+
+One that knows more returns it by name: {"power_w": 12.5, "energy_wh": 80412.0, "celsius": 23.5}.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from edge_agents.drivers.base import BadDriverSetting, DriverContext, Quality, Reading, stale
 from wire.clock import Clock
 
+Answer = float | Mapping[str, float | None] | None
+
 log = structlog.get_logger(__name__)
 
 
 class CallableDriver:
-    """Asks `function` for watts, now. One that returns None or no number, or raises, does not answer."""
+    """Asks `function` for watts, now. One that returns None or no number, or raises, does not answer.
+
+    Of a mapping, `power_w` is needed, `energy_wh` (the register) may be there, and everything else is a further value.
+    """
 
     name = "callable"
 
-    def __init__(self, function: Callable[[], float | None], clock: Clock, period_ms: int = 1000) -> None:
+    def __init__(self, function: Callable[[], Answer], clock: Clock, period_ms: int = 1000) -> None:
         self.period_ms = period_ms
         self._function = function
         self._clock = clock
@@ -31,19 +38,26 @@ class CallableDriver:
 
     def read(self, due_ms: int) -> Reading:
         try:
-            answer = self._function()
-            power = None if answer is None else float(answer)
+            reading = _read(self._function(), self._clock)
         except Exception as error:  # noqa: BLE001 - whatever a lab's own function raises, its meter is what failed
             if not self._failing:
                 log.warning("the meter function failed", error=repr(error))
             self._failing = True
             return stale(self._clock.mono_ms())
         self._failing = False
-        now = self._clock.mono_ms()
-        return stale(now) if power is None else Reading(now, power, None, Quality.GOOD)
+        return reading
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _read(answer: Answer, clock: Clock) -> Reading:
+    """Return what an answer says now. Raises TypeError or ValueError for one that is no number."""
+    said = dict(answer) if isinstance(answer, Mapping) else {"power_w": answer}
+    known = {name: float(value) for name, value in said.items() if value is not None}
+    power, energy = known.pop("power_w", None), known.pop("energy_wh", None)
+    now = clock.mono_ms()
+    return stale(now) if power is None else Reading(now, power, energy, Quality.GOOD, known)
 
 
 def build(context: DriverContext) -> CallableDriver:

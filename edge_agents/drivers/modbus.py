@@ -15,20 +15,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge_agents.drivers.base import BadDriverSetting, DriverContext, Quality, Reading, stale
-from edge_agents.drivers.modbus_line import Line, LineAddress, join_line, leave_line, require_library
+from edge_agents.drivers.modbus_line import (
+    Line,
+    LineAddress,
+    LineDown,
+    NoAnswer,
+    join_line,
+    leave_line,
+    require_library,
+)
 from edge_agents.drivers.modbus_map import Ask, Commissioning, MeterReader, Ratios, WordOrder, load_map
 from wire.clock import Clock
 
+log = structlog.get_logger(__name__)
+
 KEPT_READINGS = 600
 ENERGY_EVERY_S = 10.0
+FURTHER_TRIES = 3
 LONGEST_WAIT_MS = 3_000
 
 
 class ModbusParams(BaseModel):
-    """The driver's own settings; exactly one of `tcp`, `rtu` and `rtu_tcp` says where the line is."""
+    """The driver's own settings; exactly one of `tcp`, `rtu` and `rtu_tcp` says where the line is.
+
+    Each `extra_s` one of the further values (voltages, currents, power factors) is asked for, in turn; 0: none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,6 +61,7 @@ class ModbusParams(BaseModel):
     ct_ratio: Annotated[float | None, Field(gt=0)] = None
     pt_ratio: Annotated[float, Field(gt=0)] = 1.0
     word_order: WordOrder | None = None
+    extra_s: Annotated[float, Field(ge=0)] = 5.0
 
     @model_validator(mode="after")
     def _one_line(self) -> Self:
@@ -73,7 +89,15 @@ class ModbusDriver:
     name = "modbus"
     tells_energy = True
 
-    def __init__(self, address: LineAddress, unit: int, reader: MeterReader, clock: Clock, period_ms: int) -> None:
+    def __init__(
+        self,
+        address: LineAddress,
+        unit: int,
+        reader: MeterReader,
+        clock: Clock,
+        period_ms: int,
+        extra_s: float = 5.0,
+    ) -> None:
         self.unit = unit
         self.period_ms = period_ms
         self.every_s = period_ms / 1000
@@ -85,7 +109,10 @@ class ModbusDriver:
         self._answers: deque[Reading] = deque(maxlen=KEPT_READINGS)
         self._last: Reading | None = None
         self._silent = False
-        self._energy_at = -1e9
+        self._energy_at = self._further_at = -1e9
+        self._extra_s = extra_s
+        self._further = deque(reader.further if extra_s else ())
+        self._failures: dict[str, int] = {}
 
     def next_due(self, after_ms: int) -> int:
         """At once while answers wait to be fetched, else a little after the next one should be there."""
@@ -129,15 +156,39 @@ class ModbusDriver:
         if time.monotonic() - self._energy_at >= ENERGY_EVERY_S:
             energy = self._reader.energy_wh(ask)
             self._energy_at = time.monotonic()
+        extra = self._next_further(ask)
         quality = Quality.FAULT if power is None else Quality.GOOD
         with self._lock:
             self._silent = False
-            self._answers.append(Reading(at, power, energy, quality))
+            self._answers.append(Reading(at, power, energy, quality, extra))
+
+    def _next_further(self, ask: Ask) -> dict[str, float]:
+        """Ask for one further value where it is time. It must not cost the power that was read: one that does not come
+        is left out, and after a few times for good, for the meter does not have it."""
+        if not self._further or time.monotonic() - self._further_at < self._extra_s:
+            return {}
+        self._further_at = time.monotonic()
+        name = self._further.popleft()
+        try:
+            value = self._reader.further_value(ask, name)
+        except LineDown:
+            value = None  # the line's fault, which the next poll finds too
+        except NoAnswer as error:
+            value = None
+            self._failures[name] = self._failures.get(name, 0) + 1
+            if self._failures[name] >= FURTHER_TRIES:
+                log.warning("a meter does not tell a value", unit=self.unit, value=name, reason=str(error))
+                return {}
+        else:
+            self._failures[name] = 0
+        self._further.append(name)
+        return {} if value is None else {name: value}
 
     def unanswered(self, reason: str) -> None:
         """Called by the line: there is no answer, at this moment."""
         with self._lock:
             self._silent = True
+            self._energy_at = -1e9  # behind a hole the register is asked for at once: it says what was drawn in it
             self._answers.append(stale(self._clock.mono_ms()))
 
     def _join(self) -> Line:
@@ -167,4 +218,4 @@ def build(context: DriverContext) -> ModbusDriver:
             "(40 for 200:5 A; 1 where the conductor goes through the meter)"
         )
     reader = MeterReader(registers, Ratios(params.ct_ratio or 1.0, params.pt_ratio), params.word_order)
-    return ModbusDriver(params.address(), params.unit, reader, context.clock, context.period_ms)
+    return ModbusDriver(params.address(), params.unit, reader, context.clock, context.period_ms, params.extra_s)

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge_agents.drivers.base import BadDriverSetting
+from wire.ids import is_quantity
+from wire.messages import MAX_EXTRA
 
 WordOrder = Literal["big", "little"]
 _FORMATS = {"int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "float32": ">f"}
@@ -27,6 +29,12 @@ WITHIN = 0.05
 """How far P may be from the sum of V x I x PF, as a part of it."""
 WITHIN_W = 5.0
 """And how far in watts, below which rounding of small currents decides."""
+
+
+def _named(name: str) -> str:
+    if not is_quantity(name):
+        raise ValueError(f"{name!r} is no quantity: say what it is and its unit in a-z, 0-9 and _, like hertz")
+    return name
 
 
 class _Section(BaseModel):
@@ -50,7 +58,10 @@ class Phase(_Section):
 
 
 class RegisterMap(_Section):
-    """One kind of meter. `secondary`: its values must be multiplied by the ratios of its transformers."""
+    """One kind of meter. `secondary`: its values must be multiplied by the ratios of its transformers.
+
+    `extra`: what else it shows, by quantity and unit; those values are taken as they are.
+    """
 
     name: str
     function: Literal[3, 4]
@@ -62,6 +73,7 @@ class RegisterMap(_Section):
     ct_ratio: Register | None = None
     pt_ratio: Register | None = None
     phases: tuple[Phase, ...] = ()
+    extra: dict[Annotated[str, AfterValidator(_named)], Register] = Field(default_factory=dict, max_length=MAX_EXTRA)
 
     @model_validator(mode="before")
     @classmethod
@@ -145,6 +157,24 @@ class MeterReader:
         self._map = registers
         self._ratios = ratios
         self._word_order: WordOrder = word_order or registers.word_order
+        self._further = {name: (register, 1.0) for name, register in registers.extra.items()}
+        for n, phase in enumerate(registers.phases, 1):
+            line = f"_l{n}" if len(registers.phases) > 1 else ""
+            self._further |= {
+                f"volts{line}": (phase.volts, ratios.pt),
+                f"amperes{line}": (phase.amperes, ratios.ct),
+                f"power_factor{line}": (phase.power_factor, 1.0),
+            }
+
+    @property
+    def further(self) -> list[str]:
+        """What the meter shows beside power and energy, by quantity and unit."""
+        return list(self._further)
+
+    def further_value(self, ask: Ask, name: str) -> float | None:
+        """Return one of `further`, on the primary side."""
+        register, ratio = self._further[name]
+        return _times(self._read(ask, register), ratio)
 
     def power_w(self, ask: Ask) -> float | None:
         """Return the power in watts on the primary side."""

@@ -3,7 +3,7 @@
 from store.ledger.chain import Fault
 from store.ledger.checking import check_usage_chain
 from store.ledger.correcting import CorrectedUsage, correct_usage
-from store.ledger.dating import UNSET
+from store.ledger.dating import UNSET, WAITS_FOR_A_CLOCK
 from store.ledger.ending import Ended, end_open_sessions, streams_that_are_over
 from store.ledger.fold import EDGES_LOST
 from store.ledger.memory import ChainMemory
@@ -17,6 +17,7 @@ from store.ledger.streams import StreamMark, Written, mark_telemetry, stream_mar
 __all__ = [
     "EDGES_LOST",
     "UNSET",
+    "WAITS_FOR_A_CLOCK",
     "Arrival",
     "CannotFold",
     "ChainMemory",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from store.ledger.chain import LINK_AFTER_RECORDS, METRIC_RUNNING, ChainBuilder, Statement
-from store.ledger.dating import UNSET, date_closed, date_open, step_of
+from store.ledger.dating import WAITS_FOR_A_CLOCK, HoleLength, date_closed, date_open, length_of, length_told, step_of
 from store.ledger.fold import (
     STREAM_LOST,
     Effect,
@@ -63,6 +63,8 @@ class StreamFolder:
                 self._alarm(record)
                 if (step_ms := step_of(record)) is not None:
                     touched |= self._date_again(record, step_ms)
+                if (hole := length_of(record)) is not None:
+                    touched |= self._tell_length(arrival.seq, hole)
                 if record.kind is RecordKind.CHECKIN:
                     self._writes.to_check_in.add(reading_subject(self._head.agent_id, self._head.stream, record.seq))
             else:
@@ -120,7 +122,7 @@ class StreamFolder:
         self._write_session(name, closed_columns(closed))
         self._chain.link(record.seq, session_statement(record.inst, closed))
         self._writes.to_match.add(name)
-        if not UNSET.isdisjoint(closed.session.flags):
+        if not WAITS_FOR_A_CLOCK.isdisjoint(closed.session.flags):
             self._undated[name] = Undated(record.inst, closed, 1, closed.running_ms, is_matched=False)
 
     def _date_again(self, clock: UsageRecord, step_ms: int) -> set[str]:
@@ -153,6 +155,27 @@ class StreamFolder:
             self._redate(name, row)
             self._writes.to_match.add(name)
             self._undated[name] = replace(one, closed=closed, revision=one.revision + 2)
+        return touched
+
+    def _tell_length(self, seq: int, hole: HoleLength) -> set[str]:
+        """Take the length of a hole into the session that it lies in; return its instrument if that session is open."""
+        inst, touched = hole.instrument_id, set[str]()
+        position = self._positions.get(inst)
+        if position is None:
+            return touched  # this stream never spoke of it
+        self._link_event(seq, inst, hole.reason())
+        if position.open is not None:
+            opened = length_told(position.open, None, hole)
+            if opened is not None:
+                self._positions[inst] = replace(position, open=opened)
+                touched.add(inst)
+        for name, one in list(self._undated.items()):
+            told = length_told(one.closed.session, one.closed.close_seq, hole) if one.instrument_id == inst else None
+            if told is not None:
+                closed = replace(one.closed, session=told)
+                self._write_session(name, closed_columns(closed))
+                self._writes.to_match.add(name)
+                self._undated[name] = replace(one, closed=closed)
         return touched
 
     def _redate(self, name: str, row: Row) -> None:

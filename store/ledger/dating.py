@@ -3,22 +3,80 @@
 A box without a battery-backed clock begins in the past. Durations do not depend on that, dates do: its records carry
 `ts_q: unset`, and when the clock is set a `clock` record says by how much. What the same boot dated before it is
 shifted by that step. Nothing is held back and nothing is sent again; until then the session waits to be matched.
+
+So is the length of the hole before such a boot: it is told when the clock is set. Odometers stay as they are, for what
+ran is exact; the session no longer says that a length in it is unknown.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from store.ledger.fold import DATED_AGAIN, END_UNSET, START_UNSET, Position, SessionClosed
+from store.ledger.fold import (
+    DATED_AGAIN,
+    END_UNSET,
+    LENGTH_TOLD,
+    LENGTH_UNKNOWN,
+    START_UNSET,
+    OpenSession,
+    Position,
+    SessionClosed,
+)
 from wire.messages import ClockQuality, RecordKind, UsageRecord, timestamp, timestamp_ms
 
 UNSET = frozenset({START_UNSET, END_UNSET})
+WAITS_FOR_A_CLOCK = UNSET | {LENGTH_UNKNOWN}
+"""Flags of a session that a `clock` record may still take away."""
 
 
 def step_of(record: UsageRecord) -> int | None:
     """Return by how much a record says that its agent's clock was set (milliseconds), None for any other record."""
+    if record.kind is not RecordKind.CLOCK:
+        return None
     step = record.detail.get("step_ms")
-    is_step = record.kind is RecordKind.CLOCK and isinstance(step, int)
-    return int(step) if is_step and step is not None else None
+    return step if isinstance(step, int) else None
+
+
+@dataclass(frozen=True)
+class HoleLength:
+    """How long a hole between two boots was, which the record `gap_seq` made `recorded_ms` long."""
+
+    instrument_id: str
+    gap_seq: int
+    length_ms: int
+    recorded_ms: int
+
+    def reason(self) -> str:
+        """The text by which a link of kind `event` says so."""
+        return f"hole {self.gap_seq} lasted {self.length_ms} ms, recorded {self.recorded_ms}"
+
+
+def length_of(record: UsageRecord) -> HoleLength | None:
+    """Return what a record tells of the length of a hole, None for any other record."""
+    if record.kind is not RecordKind.CLOCK or record.reason != "gap_length" or step_of(record) is not None:
+        return None
+    if record.ts_q is ClockQuality.UNSET:
+        return None
+    told = record.detail
+    inst, numbers = told.get("inst"), [told.get(name) for name in ("gap_seq", "length_ms", "recorded_ms")]
+    if not isinstance(inst, str) or not all(type(number) is int and 0 <= number <= 2**53 for number in numbers):
+        return None
+    return HoleLength(inst, *(int(number or 0) for number in numbers))
+
+
+def tells_time(record: UsageRecord) -> bool:
+    """Whether a record says of earlier ones when, or how long, they were."""
+    return record.kind is RecordKind.CLOCK and (step_of(record) is not None or length_of(record) is not None)
+
+
+def length_told(opened: OpenSession, close_seq: int | None, hole: HoleLength) -> OpenSession | None:
+    """Return a session that the hole lies in, now that its length is known; None for any other.
+
+    An agent tells the newest hole of an instrument, and with it those before which nobody could tell by themselves.
+    """
+    lies_inside = opened.open_seq < hole.gap_seq and (close_seq is None or hole.gap_seq < close_seq)
+    if LENGTH_UNKNOWN not in opened.flags or not lies_inside:
+        return None
+    return replace(opened, flags=opened.flags - {LENGTH_UNKNOWN} | {LENGTH_TOLD})
 
 
 def date_open(position: Position, clock: UsageRecord, step_ms: int) -> Position | None:

@@ -88,6 +88,10 @@ STREAM_LOST = "stream_lost"
 """Flag of a session that was ended because its stream will not go on (store.ledger.ending)."""
 START_UNSET, END_UNSET = "start_unset", "end_unset"
 """Flags of a session that began, or ended, while its agent's clock was not set (store.ledger.dating)."""
+LENGTH_UNKNOWN = "length_unknown"
+"""Flag of a hole between two boots, and of its session, whose length nobody knew: the clock behind it was not set."""
+LENGTH_TOLD = "length_told"
+"""Takes its place in the session once the clock was set and the agent said how long the hole was."""
 DATED_AGAIN = "dated_again"
 """Flag of a session that was dated again when the clock was set."""
 EDGES_LOST = frozenset({CLOSE_LOST, OPEN_LOST, STREAM_LOST, "closed_by_next_open"})
@@ -279,6 +283,8 @@ __all__ = [
     "DATED_AGAIN",
     "EDGES_LOST",
     "END_UNSET",
+    "LENGTH_TOLD",
+    "LENGTH_UNKNOWN",
     "OPEN_LOST",
     "START_UNSET",
     "STREAM_LOST",

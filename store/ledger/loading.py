@@ -12,7 +12,8 @@ from sqlalchemy import BigInteger, not_, or_, select, tuple_, type_coerce
 from sqlalchemy.orm import Session
 
 from store.ledger.chain import METRIC_RUNNING
-from store.ledger.fold import END_UNSET, OPEN_LOST, START_UNSET, STREAM_LOST, OpenSession, Position, SessionClosed
+from store.ledger.dating import WAITS_FOR_A_CLOCK
+from store.ledger.fold import OPEN_LOST, START_UNSET, STREAM_LOST, OpenSession, Position, SessionClosed
 from store.ledger.memory import ChainMemory, Pending
 from store.ledger.streams import StreamHead, StreamKey
 from store.tables.calendar import BookingUse, UnbookedUse
@@ -26,7 +27,8 @@ Positions = dict[StreamKey, dict[str, Position]]
 
 @dataclass(frozen=True)
 class Undated:
-    """A closed session that began or ended while its clock was not set. `revision` is that of its last statement."""
+    """A closed session that began or ended while its clock was not set, or with a hole of unknown length. `revision` is
+    that of its last statement."""
 
     instrument_id: str
     closed: SessionClosed
@@ -130,7 +132,7 @@ def _undated(session: Session, key: StreamKey) -> list[Undated]:
             UsageSession.agent_id == key[0],
             UsageSession.stream == key[1],
             UsageSession.ended_at.is_not(None),
-            or_(UsageSession.flags.contains(START_UNSET), UsageSession.flags.contains(END_UNSET)),
+            or_(*(UsageSession.flags.contains(flag) for flag in sorted(WAITS_FOR_A_CLOCK))),
             not_(UsageSession.flags.contains(STREAM_LOST)),
         )
         .order_by(UsageSession.open_seq)

@@ -17,7 +17,7 @@ from store.alerts import raise_alert
 from store.canonical import sha256_hex
 from store.database import insert_tuples
 from store.ledger.applying import StreamFolder
-from store.ledger.dating import step_of
+from store.ledger.dating import tells_time
 from store.ledger.loading import Positions, load_known
 from store.ledger.memory import ChainMemory, Pending
 from store.ledger.refolding import PARKED
@@ -106,7 +106,7 @@ def commit_usage(
     }
     pending = {}
     if ready:
-        clocks = [key for key, found in ready.items() if any(a.record and step_of(a.record) is not None for a in found)]
+        clocks = [key for key, found in ready.items() if any(a.record and tells_time(a.record) for a in found)]
         streams = [heads[key] for key in ready]
         known = load_known(session, streams, memory, lambda stand: _opening(stand, ready, clocks), clocks)
         writes = Writes()

@@ -6,13 +6,13 @@ and below the mark to which ticks were folded, ticks may be absent.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from store.canonical import canonical_json
-from store.ledger.dating import date_closed, date_open, step_of
+from store.ledger.dating import HoleLength, date_closed, date_open, length_of, length_told, step_of
 from store.ledger.fold import Position, SessionClosed, fold, is_about_an_instrument
 from store.ledger.streams import StreamKey
 from store.tables.usage import EntryKind, UsageEntry, UsageRecordRow
@@ -68,6 +68,18 @@ class Refold:
                 self.positions[inst] = date_open(position, record, step_ms) or position
             for name in self.closed.keys() - self.dates_stay:
                 self.closed[name] = date_closed(self.closed[name], record, step_ms) or self.closed[name]
+        elif (hole := length_of(record)) is not None:
+            self._tell_length(hole)
+
+    def _tell_length(self, hole: HoleLength) -> None:
+        stands = self.positions.get(hole.instrument_id)
+        if stands is not None and stands.open is not None:
+            opened = length_told(stands.open, None, hole) or stands.open
+            self.positions[hole.instrument_id] = replace(stands, open=opened)
+        for name, closed in self.closed.items():
+            told = length_told(closed.session, closed.close_seq, hole)
+            if told is not None and name.partition(".")[0] == hole.instrument_id:
+                self.closed[name] = replace(closed, session=told)
 
 
 def stored_records(session: Session, key: StreamKey, upto: int) -> Iterator[StoredRecord]:

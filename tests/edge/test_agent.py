@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agents.drivers.from_callable import CallableDriver
 from edge_agents.drivers.trace import TraceDriver
 from edge_agents.outbox import Outbox
 from edge_agents.sender import STATE_EVERY_S
@@ -17,7 +18,7 @@ from tests.support.waiting import wait_until
 from wire.client import Publication
 from wire.clock import ManualClock
 from wire.ids import session_id
-from wire.messages import Ack, RecordKind, StreamKind, encode
+from wire.messages import Ack, Live, RecordKind, StreamKind, decode, encode
 from wire.topics import Channel, down
 
 A_RUN = [0.0] * 30 + [500.0] * 120 + [0.0] * 100
@@ -157,6 +158,35 @@ def test_a_restored_database_gets_again_what_it_lost(broker: AnyBroker, bench: B
         assert len(before) == 6
         gateway.forget_above(AGENT, agent.truth().usage.stream, 2)
         until(agent, lambda: gateway.usage() == before, "the second delivery")
+        assert agent.stop(90)
+
+
+def test_what_else_a_meter_shows_travels_with_the_samples_and_is_on_the_display(
+    broker: AnyBroker, bench: Bench
+) -> None:
+    def meter() -> dict[str, float | None]:
+        second = bench.clock.mono_ms() // 1000
+        return {"power_w": 20.0, "celsius": 20.0 + second / 100, "volts": 230.0 if second == 30 else None}
+
+    with Counterpart(broker.url_for(GATEWAY)) as gateway:
+        agent = bench.begin(CallableDriver(meter, bench.clock))
+        bench.pass_time(130)
+        until(agent, lambda: len(gateway.telemetry()) == 2, "two minutes of samples")
+        first, second = gateway.telemetry()
+        assert first.extra == {
+            "celsius": pytest.approx(20.0 + (first.t0_ms + first.dt_ms[-1]) / 100_000),
+            "volts": 230.0,
+        }
+        assert list(second.extra) == ["celsius"]
+
+        def shown() -> dict[str, float]:
+            agent._live_at = -1e9
+            agent.step()
+            return decode(Live, gateway.live[-1]).extra if gateway.live else {}
+
+        wait_until(lambda: shown().get("volts") == 230.0, "the display")
+        bench.pass_time(60)
+        wait_until(lambda: list(shown()) == ["celsius"], "a voltage that is too old to be left out")
         assert agent.stop(90)
 
 

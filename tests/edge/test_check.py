@@ -160,6 +160,26 @@ def test_a_slow_meter_is_not_billable(tmp_path: Path) -> None:
     assert any("not billable" in one.sentence for one in found(file, "meter") if one.grade is Grade.WRONG)
 
 
+@pytest.mark.parametrize(
+    ("asked", "grade", "says"),
+    [
+        ("is_synchronised", Grade.OK, "is synchronised"),
+        ("chrony_is_synchronised", Grade.WARNING, "rtcsync"),
+        ("timesyncd_was_synchronised", Grade.WARNING, "holdover"),
+        (None, Grade.WARNING, "set-ntp"),
+    ],
+)
+def test_what_keeps_the_clock_is_told_with_what_to_do_about_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None, grade: Grade, says: str
+) -> None:
+    for name in ("is_synchronised", "chrony_is_synchronised", "timesyncd_was_synchronised"):
+        for module in ("wall", "check"):
+            monkeypatch.setattr(f"edge_agents.{module}.{name}", lambda name=name: name == asked, raising=False)
+    [one] = found(config(tmp_path, no_broker()), "clock")
+    assert one.grade is grade
+    assert says in one.sentence
+
+
 def test_a_clock_that_was_never_set_is_wrong(tmp_path: Path) -> None:
     instrument = {"id": AGENT, "driver": "callable", "params": {"function": "time:time"}, "profile": PROFILE}
     file = config(tmp_path, no_broker(), instruments=[instrument])

@@ -2,20 +2,21 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from edge_agents.detector import DetectorState, profile_from_catalogue, run
 from edge_agents.drivers import build_driver
-from edge_agents.drivers.base import BadDriverSetting, Driver, DriverContext, Quality, Reading
+from edge_agents.drivers.base import BadDriverSetting, Driver, DriverContext, Quality, Reading, credible
 from edge_agents.drivers.from_callable import CallableDriver
 from edge_agents.drivers.habits import HOUR, MINUTE, Habits, day_start, local_day, what_became_of
 from edge_agents.drivers.simulated import Levels, SimulatedDriver
 from edge_agents.drivers.trace import TraceDriver
 from tests.edge.making import trace_path, trace_readings
 from wire.clock import ManualClock
-from wire.messages import PowerState
+from wire.messages import MAX_EXTRA, PowerState
 
 MONDAY = day_start(20_600 - (20_600 + 3) % 7)
 LEVELS = Levels(7500, 60, 250, 4200, 1025)
@@ -38,6 +39,18 @@ def test_a_function_that_returns_watts_is_a_driver() -> None:
     assert driver.read(1000) == Reading(1700, 12.5)
     assert driver.next_due(1700) == 2000
     assert driver.next_due(2000) == 3000
+
+
+def test_a_function_that_knows_more_says_it_by_name() -> None:
+    answers: list[Mapping[str, float | None]] = [
+        {"power_w": 12.5, "energy_wh": 80_412, "celsius": 23.5, "volts": None},
+        {"celsius": 23.5},
+        {"power_w": 12.5, "celsius": float("nan"), "Not A Name": 1.0} | {f"n{n}": n for n in range(30)},
+    ]
+    driver = CallableDriver(lambda: answers.pop(0), ManualClock(0), period_ms=1000)
+    assert driver.read(0) == Reading(0, 12.5, 80_412.0, extra={"celsius": 23.5})
+    assert driver.read(0).quality is Quality.STALE, "of a meter without power nothing is told"
+    assert list(credible(driver.read(0)).extra) == [f"n{n}" for n in range(MAX_EXTRA)]
 
 
 def test_a_function_that_raises_or_says_nothing_is_a_meter_that_does_not_answer() -> None:

@@ -15,9 +15,11 @@ from tests.edge.counterpart import Counterpart
 from tests.edge.making import A_PROFILE
 from tests.support.brokers import AGENT, GATEWAY, OTHER_AGENT, AnyBroker, NatsBroker
 from tests.support.waiting import wait_until
-from wire.client import BrokerAddress
+from wire.client import BrokerAddress, Publication
 from wire.clock import ManualClock
-from wire.messages import StreamKind
+from wire.commands import Refused
+from wire.messages import StreamKind, encode
+from wire.topics import Channel, down
 
 
 def test_what_the_gateway_never_accepts_is_repeated_with_patience_and_becomes_a_complaint(
@@ -65,9 +67,17 @@ def test_what_the_gateway_never_accepts_is_repeated_with_patience_and_becomes_a_
             assert heard() == already + 1 + n
             now[0] += 1
             wait_until(lambda n=n: sent(already + 2 + n), "the row again")  # type: ignore[misc]
+        said = Refused(stream=usage.stream, seq=1, reason="wrong_kind", text="it is one of telemetry")
+        assert gateway.client.publish_and_wait(Publication(down(AGENT, Channel.REFUSED), encode(said)), 10)
+
+        def knows_why() -> bool:
+            return sender.pump() == [] and sender._usage.refused == "wrong_kind"
+
+        wait_until(knows_why, "the reason, which changes nothing in what is repeated")
         now[0] = 1000 + NOT_ACCEPTED_AFTER_S
         [complaint] = sender.pump()
-        assert (complaint.detail["stream"], complaint.detail["seq"]) == (usage.stream, 1)
+        told = {"stream": usage.stream, "kind": "usage", "seq": 1, "said": "wrong_kind"}
+        assert (complaint.reason, complaint.detail) == ("not_accepted", told)
         assert sender.pump() == []
         sender.stop(state)
     usage.close()

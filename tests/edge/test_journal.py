@@ -154,12 +154,10 @@ def booted_again(agent: Agent, folder: Path, clock: ManualClock) -> Agent:
 def test_a_clock_that_turns_out_right_without_being_set_is_told_too(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synchronized = tmp_path / "synchronized"
-    monkeypatch.setattr("edge_agents.wall._SYNCHRONIZED", synchronized)
     behind = ManualClock(START - 3_600_000, boot="boot-2")
     again = booted_again(agent, tmp_path, behind)
     pass_time(again, behind, 3)
-    synchronized.touch()
+    monkeypatch.setattr("edge_agents.wall.is_synchronised", lambda: True)
     pass_time(again, behind, 1)
     [sure] = [record for record in recorded(again) if record.kind is RecordKind.CLOCK]
     assert (sure.ts_q, sure.detail) == (ClockQuality.NTP, {"step_ms": 0})

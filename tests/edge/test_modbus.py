@@ -97,6 +97,29 @@ def test_power_is_read_as_rtu_over_tcp(peer: Callable[..., Peer], drive: Drive) 
     assert wait_for_reading(driver, is_good, "a reading").power_w == pytest.approx(690)
 
 
+def test_what_else_it_shows_comes_in_turn_and_never_costs_the_power(peer: Callable[..., Peer], drive: Drive) -> None:
+    """This peer has no register for the frequency: it refuses the question, as a meter of an older make does."""
+    port = peer({1: sdm630(1380.0)}).port
+    driver = drive(map="sdm630", tcp=f"127.0.0.1:{port}", period_ms=50, extra_s=0.01)
+    seen: dict[str, float] = {}
+    qualities: set[Quality] = set()
+
+    def all_seen(reading: Reading) -> bool:
+        qualities.add(reading.quality)
+        assert len(reading.extra) <= 1
+        seen.update(reading.extra)
+        return len(seen) == 9 and "hertz" not in driver._further
+
+    wait_for_reading(driver, all_seen, "three values a phase")
+    assert seen == {
+        f"{name}_l{n}": pytest.approx(value)
+        for name, value in (("volts", 230.0), ("amperes", 2.0), ("power_factor", 1.0))
+        for n in (1, 2, 3)
+    }
+    quiet = drive(map="sdm630", tcp=f"127.0.0.1:{port}", period_ms=50, extra_s=0)
+    assert wait_for_reading(quiet, is_good, "a reading").extra == {}
+
+
 def test_readings_come_at_the_period_and_each_is_given_out_once(peer: Callable[..., Peer], drive: Drive) -> None:
     port = peer({1: sdm630(100.0)}).port
     driver = drive(map="sdm630", tcp=f"127.0.0.1:{port}", period_ms=100)
@@ -244,6 +267,7 @@ def test_a_server_that_is_killed_and_started_again_is_found_again(peer: Callable
     server.start({1: sdm630(690.0)})
     after = wait_for_reading(driver, lambda r: is_good(r) and r.power_w == pytest.approx(690), "the new server")
     assert after.power_w == pytest.approx(690)
+    assert after.energy_wh is not None, "behind a hole the register is asked for at once"
 
 
 def test_who_accepts_and_hangs_up_is_not_called_in_a_loop(drive: Drive) -> None:

@@ -50,12 +50,22 @@ def test_a_three_phase_meter_is_read() -> None:
     assert found == Commissioning(1380.0, 1380.0, (230.0,) * 3, (2.0,) * 3, None, None)
 
 
+def test_what_else_a_meter_shows_is_on_the_primary_side_too() -> None:
+    reader = MeterReader(load_map("dtsd1352", None), Ratios(ct=40))
+    values = {name: reader.further_value(asker(dtsd1352(345.0), 3), name) for name in reader.further}
+    assert list(values)[:3] == ["volts_l1", "amperes_l1", "power_factor_l1"]
+    assert (values["volts_l3"], values["amperes_l3"], values["power_factor_l3"]) == (230.0, 80.0, 0.25)
+
+
 def test_a_one_phase_meter_is_read() -> None:
-    registers = {0x0C: 115.0, 0x156: 1.5, 0: 230.0, 6: 1.0, 0x1E: 0.5}
+    registers = {0x0C: 115.0, 0x156: 1.5, 0: 230.0, 6: 1.0, 0x1E: 0.5, 0x46: 50.0}
     ask = asker({at: words("f", value) for at, value in registers.items()}, 4)
     reader = MeterReader(load_map("sdm120", None), Ratios())
     assert reader.power_w(ask) == 115.0
     assert reader.energy_wh(ask) == 1500.0
+    assert {name: reader.further_value(ask, name) for name in reader.further} == {
+        **{"hertz": 50.0, "volts": 230.0, "amperes": 1.0, "power_factor": 0.5}
+    }
     assert reader.commissioning(ask).fits
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -93,7 +94,7 @@ def test_a_state_that_lasts_is_told_every_tick() -> None:
 def test_an_instrument_that_runs_from_the_first_sample_opens_at_once() -> None:
     records = Line().feed(readings([500] * 6)).settle()
     assert told(records) == [("open", "unknown", 0, 0), ("tick", "running", 0, 5)]
-    assert "open_after_boot" in records[0].flags
+    assert ("open_after_boot" in records[0].flags, records[0].reason) == (True, "restart")
 
 
 def test_a_session_lives_through_a_hole_and_the_hole_is_one_gap_record() -> None:
@@ -116,10 +117,19 @@ def test_a_session_that_ended_in_a_hole_closes_behind_it_with_the_hole_as_its_do
     assert records[3].odo.running == 9_000
 
 
+@pytest.mark.parametrize(("restarts", "reason"), [(True, "restart"), (False, "power")])
+def test_a_session_that_ended_while_the_agent_was_away_says_so(restarts: bool, reason: str) -> None:
+    line = Line().feed(readings([500] * 10))
+    if restarts:
+        line.restart(LABELS)
+    [closed] = [r for r in line.feed(readings([0] * 20, start_ms=60_000)).settle() if r.kind is RecordKind.CLOSE]
+    assert (closed.reason, closed.edge_unc_ms) == (reason, 51_000)
+
+
 def test_a_session_that_began_in_a_hole_opens_behind_it() -> None:
     records = Line().feed(readings([0] * 10) + readings([500] * 10, start_ms=60_000)).settle()
     assert told(records)[1:] == [("gap", "unknown", 9, 60), ("open", "unknown", 60, 60), ("tick", "running", 60, 69)]
-    assert "open_after_boot" not in records[2].flags
+    assert ("open_after_boot" in records[2].flags, records[2].reason) == (False, "power")
 
 
 def test_a_silent_meter_is_named_as_the_cause_of_the_gap() -> None:
@@ -168,7 +178,8 @@ def test_a_new_boot_counts_the_pause_by_wall_clock_on_the_old_boots_line() -> No
     assert (tick.boot, gap.boot, after.boot) == ("boot-1", "boot-1", "boot-2")
     assert gap.flags == ("gap", "inferred")
     assert gap.ts == timestamp(WALL + 609_000)
-    assert gap.detail == {"before": "running", "after": "running", "by": "wall", "next_boot": "boot-2"}
+    sides = {"before": "running", "after": "running", "by": "wall", "from_q": "ntp", "next_boot": "boot-2"}
+    assert gap.detail == sides
     assert after.odo.running == 18_000
     assert after.odo.unknown == 600_000
     assert after.session == records[0].session
@@ -294,7 +305,7 @@ PART = st.tuples(st.sampled_from([1000, 5000, 40_000]), st.lists(POWER, max_size
 
 
 @given(st.lists(PART, max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_records_touch_in_each_boot_and_the_odometer_is_the_time_that_passed(
     parts: list[tuple[int, list[float | None], str]],
 ) -> None:

@@ -1,11 +1,15 @@
 """A gateway that was away finds a backlog, and a database that does not take it: what it holds is bounded by the
 broker's window, nothing is acknowledged, nothing is lost."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from sqlalchemy import text
 
 from store.ledger import check_usage_chain, stream_marks
 from tests.gateway.conftest import build_gateway
+from tests.support.brokers import AnyBroker, MosquittoBroker, NatsBroker
 from tests.support.mqtt import Station
 from tests.support.usage import StreamWriter
 from tests.support.waiting import wait_until
@@ -19,6 +23,16 @@ pytestmark = pytest.mark.slow_on_postgresql
 BACKLOG = 2_500
 
 
+@pytest.fixture(params=["nats", "mosquitto"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyBroker]:
+    """Nobody is killed here: Mosquitto saves its queue now and then, as in production, and not with every message."""
+    folder = tmp_path / "broker"
+    chosen = NatsBroker(folder) if request.param == "nats" else MosquittoBroker(folder, saves_each_change=False)
+    chosen.start()
+    yield chosen
+    chosen.stop()
+
+
 def test_a_backlog_is_held_by_the_broker_and_not_by_the_gateway_while_the_database_takes_nothing(
     site, database, series, clock, instruments
 ):
@@ -30,7 +44,6 @@ def test_a_backlog_is_held_by_the_broker_and_not_by_the_gateway_while_the_databa
         topic = up(writer.agent, Channel.USAGE, writer.instrument)
         for _ in range(BACKLOG - 1):
             station.hand_over(topic, encode(writer.tick(PowerState.OFF, 60)))
-        # The tests' Mosquitto writes its whole queue to disk with every message: give it time.
         last = Publication(topic, encode(writer.tick(PowerState.OFF, 60)))
         wait_until(lambda: station.client.publish_and_wait(last, 60), "the broker to have all of it", timeout_s=90)
         running = build_gateway(site, database, series, clock)

@@ -16,6 +16,7 @@ from tests.gateway.test_gateway import telemetry
 from tests.support.unset_clock import Unset
 from tests.support.usage import NINE, StreamWriter
 from wire.client import Delivery
+from wire.commands import Refused
 from wire.ids import new_ulid
 from wire.messages import AgentState, ClockQuality, PowerState, Telemetry, encode, timestamp
 from wire.topics import Channel, up
@@ -27,12 +28,16 @@ class Heard:
     def __init__(self, database, series, clock) -> None:
         self.acks: dict[str, int] = {}
         metrics = GatewayMetrics()
-        told, nothing = self._told, lambda name: None
-        self.telemetry = TelemetryPipe(database, series, clock, told, metrics, nothing)
-        self.usage = UsagePipe(database, clock, "gw", told, self.telemetry.note_floor, metrics, nothing)
+        told, nothing, refused = self._told, lambda name: None, self._refused
+        self.refused: list[tuple[str, str, int, str]] = []
+        self.telemetry = TelemetryPipe(database, series, clock, told, metrics, nothing, refused)
+        self.usage = UsagePipe(database, clock, "gw", told, self.telemetry.note_floor, metrics, nothing, refused)
 
     def _told(self, agent: str, stream: str, mark: StreamMark) -> None:
         self.acks[stream] = mark.upto
+
+    def _refused(self, agent: str, said: Refused) -> None:
+        self.refused.append((agent, said.stream, said.seq, said.reason))
 
 
 @pytest.fixture
@@ -110,6 +115,7 @@ def test_telemetry_under_the_name_of_a_usage_stream_moves_no_mark_of_usage(heard
     stray = telemetry(instruments[0], writer.stream, 2, NINE, [700.0])
     heard.telemetry.handle([sent(writer.agent, stray)])
     assert set_aside(database) == [("wrong_kind", encode(stray))]
+    assert heard.refused == [(writer.agent, writer.stream, 2, "wrong_kind")]
     writer.tick(PowerState.OFF, 60)
     heard.usage.handle([delivery(topic, encode(writer.records[1]))])
     assert heard.acks == {writer.stream: 2}
@@ -124,10 +130,13 @@ def test_usage_under_the_name_of_a_telemetry_stream_is_set_aside_and_holds_nothi
         each.tick(PowerState.OFF, 60)
     heard.acks.clear()
     batch = [delivery(up(w.agent, Channel.USAGE, w.instrument), encode(w.records[0])) for w in (writer, other)]
-    heard.usage.handle(batch)
+    for _ in range(3):  # its agent keeps it, and tries again: it is counted, and told again
+        heard.usage.handle(batch)
     assert set_aside(database) == [("wrong_kind", encode(writer.records[0]))]
     assert heard.acks == {other.stream: 1}
+    assert heard.refused == [(writer.agent, writer.stream, 1, "wrong_kind")] * 3
     with database.read() as session:
+        assert session.scalars(select(Quarantine.times)).one() == 3
         assert session.get_one(UsageStream, (writer.agent, writer.stream)).kind == "telemetry"
 
 

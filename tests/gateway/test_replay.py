@@ -1,16 +1,13 @@
 """Missing records are asked for again, and what nobody has any more is said so: no stream waits for ever."""
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from gateway import commanding, running
+from gateway import cli, commanding, running
 from gateway.bridge import Gateway
 from gateway.holes import HoleBook
 from gateway.metrics import GatewayMetrics
@@ -22,6 +19,7 @@ from store.tables.registry import Metering
 from store.tables.usage import Alert, UsageConflict, UsageRecordRow, UsageSession
 from tests.edge.bench import Bench
 from tests.gateway.conftest import GATEWAY
+from tests.support.console import call
 from tests.support.mqtt import Station
 from tests.support.usage import StreamWriter
 from tests.support.waiting import wait_until
@@ -294,8 +292,7 @@ def test_a_command_that_somebody_published_retained_is_taken_off_the_broker(site
     ids=str,
 )
 def test_the_command_line_says_what_became_of_an_order(environment, site, instruments, arguments, code, says):
-    program = [sys.executable, "-m", "gateway.cli", "command", *arguments]
-    result = subprocess.run(program, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    result = call(cli.main, "command", *arguments)
     assert (result.returncode, says in result.stderr) == (code, True), result.stderr
 
 

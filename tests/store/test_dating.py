@@ -120,3 +120,46 @@ def test_use_that_somebody_was_given_by_its_old_date_keeps_it_and_a_person_is_to
     assert found(database, name).started_at == from_ms(2 * MINUTE)
     with database.read() as session:
         assert "dated_too_late" in set(session.scalars(select(Alert.rule)))
+
+
+@pytest.mark.parametrize("batches", [(), (5,), (3, 4, 5, 6, 7)])
+@pytest.mark.parametrize("closed_first", [True, False])
+def test_a_session_whose_hole_gets_its_length_is_in_doubt_no_more(
+    database: Database, writer: Unset, batches: tuple[int, ...], closed_first: bool
+) -> None:
+    writer.now_ms, writer.quality = NINE, ClockQuality.NTP
+    writer.open(60)
+    name = str(writer.session)
+    writer.tick(PowerState.RUNNING, 60)
+    gap_seq = writer.reboot()
+    writer.tick(PowerState.RUNNING, 60)
+    if closed_first:
+        writer.close(60)
+    writer.tell_length(gap_seq)
+    if not closed_first:
+        writer.close(60)
+    commit(database, writer, batches)
+    row = found(database, name)
+    assert row.flags == "gap inferred length_told"
+    # What ran is what the odometers say; the hole's length is in the chain, for people.
+    assert (row.odo_running_last_ms - row.odo_running_first_ms, row.odo_unknown_last_ms) == (3 * MINUTE, 0)
+    with database.read() as session:
+        said = session.scalars(select(UsageEntry.reason).where(UsageEntry.reason.startswith("hole")))
+        assert list(said) == [f"hole {gap_seq} lasted {60 * MINUTE} ms, recorded 0"]
+        assert [due.subject_id for due in session.scalars(select(Due))] == [name]
+
+
+def test_a_length_that_is_no_length_or_of_another_hole_leaves_the_doubt(database: Database, writer: Unset) -> None:
+    writer.now_ms, writer.quality = NINE, ClockQuality.NTP
+    writer.open(60)
+    name = str(writer.session)
+    gap_seq = writer.reboot()
+    writer.tell_length(gap_seq, ClockQuality.UNSET)
+    writer.tell_length(gap_seq, length_ms=-1)
+    writer.tell_length(gap_seq, inst="xc-h99-99")
+    writer.tell_length(1)
+    writer.close(60)
+    # The next hole lies behind this session; nobody ever said how long the one in it was by itself.
+    writer.tell_length(writer.reboot())
+    commit(database, writer, (2, 5))
+    assert found(database, name).flags == "gap inferred length_unknown"

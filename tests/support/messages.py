@@ -4,8 +4,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from wire.commands import Command, Op, Reply, desired_config
+from wire.commands import Command, Op, Refused, Reply, desired_config
+from wire.ids import QUANTITY
 from wire.messages import (
+    MAX_EXTRA,
     MAX_TELEMETRY_SAMPLES,
     Ack,
     AgentState,
@@ -58,6 +60,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 NAMES = TEXT.filter(bool)
 QUALITY = st.sampled_from(ClockQuality)
 STATES = st.sampled_from(PowerState)
+EXTRA = st.dictionaries(st.from_regex(QUANTITY[1:-1], fullmatch=True), FINITE, max_size=MAX_EXTRA)
 
 
 @st.composite
@@ -107,6 +110,7 @@ def telemetry(draw: st.DrawFn) -> Telemetry:
         power_w=tuple(draw(st.lists(FINITE, min_size=count, max_size=count))),
         state=tuple(draw(st.lists(STATES, min_size=count, max_size=count))),
         energy_wh=tuple(draw(st.just([]) | column)),
+        extra=draw(EXTRA),
     )
 
 
@@ -154,7 +158,8 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         config_version=MS,
         capabilities=st.dictionaries(TEXT, st.lists(TEXT, max_size=3).map(tuple), max_size=3),
     ),
-    st.builds(Live, inst=INSTRUMENTS, ts=TIMESTAMPS, power_w=st.none() | FINITE, state=STATES),
+    st.builds(Live, inst=INSTRUMENTS, ts=TIMESTAMPS, power_w=st.none() | FINITE, state=STATES, extra=EXTRA),
+    st.builds(Refused, stream=STREAMS, seq=SEQ, reason=NAMES, text=TEXT),
     st.builds(Ack, stream=STREAMS, upto=MS, holes=st.lists(st.tuples(MS, MS), max_size=5).map(tuple)),
     st.builds(ServerState, online=st.booleans(), gateway=WIRE_IDS, ts=TIMESTAMPS),
     st.builds(

@@ -6,11 +6,12 @@ import paho.mqtt.client as paho
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.support.brokers import AGENT, GATEWAY, AnyBroker, NatsBroker
 from tests.support.mqtt import Station
 from tests.support.waiting import wait_until
-from wire.bulk_client import ReadAhead
+from wire.bulk_client import Arrived, BulkClient, ReadAhead
 from wire.client import BrokerAddress, Delivery, MqttClient, acknowledge
 from wire.topics import Channel, all_up, down, up
 
@@ -45,8 +46,65 @@ def test_a_socket_with_nothing_to_read_says_so() -> None:
         assert (reading.recv(1), reading.ahead, reading.recv(5), reading.ahead) == (b"a", 1, b"b", 0)
 
 
+def packet(message: Arrived, qos: int) -> bytes:
+    number = message.mid.to_bytes(2, "big") if qos else b""
+    body = len(message.topic).to_bytes(2, "big") + message.topic + number + message.payload
+    length, left = bytearray(), len(body)
+    while True:
+        left, digit = divmod(left, 128)
+        length.append(digit | (128 if left else 0))
+        if not left:
+            break
+    return bytes([0x30 | message.dup << 3 | qos << 1 | message.retain]) + bytes(length) + body
+
+
+SENT = st.builds(
+    Arrived,
+    st.text("ab/é", min_size=1, max_size=40).map(str.encode),
+    st.one_of(st.binary(max_size=40), st.integers(100, 20_000).map(bytes)),
+    st.integers(1, 65_535),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(SENT, st.sampled_from([1, 1, 1, 0])), min_size=1, max_size=12), st.integers(1, 30_000))
+def test_messages_come_whole_and_in_order_however_they_are_cut(sent: list[tuple[Arrived, int]], portion: int) -> None:
+    got: list[Arrived] = []
+    client = BulkClient(CallbackAPIVersion.VERSION2, manual_ack=True)
+    client.on_arrived = got.append
+    client.on_message = lambda _client, _data, m: got.append(
+        Arrived(m._topic, bytes(m.payload), m.mid, m.dup, m.retain)
+    )
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        client._sock = ReadAhead(near)  # type: ignore[assignment]
+        data = b"\xd0\x00".join(packet(message, qos) for message, qos in sent)
+        for start in range(0, len(data), portion):
+            far.sendall(data[start : start + portion])
+            assert client.loop_read() == paho.MQTT_ERR_SUCCESS
+        client._sock = None
+    assert got == [message if qos else message._replace(mid=0) for message, qos in sent]
+
+
+@pytest.mark.parametrize("odd", [b"\x32\x04\x00\x00\x00\x01", b"\x32\x03\x00\x09a", b"\x32\xff\xff\xff\xff\x01"])
+def test_what_is_malformed_is_left_to_paho_which_ends_the_connection(odd: bytes) -> None:
+    good = packet(Arrived(b"a", b"b", 1, False, False), 1)
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        reading = ReadAhead(near)
+        far.sendall(b"+" + good + odd)
+        assert reading.recv(1) == b"+"
+        assert [message.payload for message in reading.take_messages()] == [b"b"]
+        assert reading.take_messages() == []
+        assert reading.recv(100) == odd
+
+
 def test_what_is_overridden_is_still_there() -> None:
-    for name in ("_create_socket", "_packet_queue", "loop_read", "reconnect"):
+    for name in ("_create_socket", "_packet_queue", "_packet_read", "_loop_rc_handle", "loop_read", "reconnect"):
         assert callable(getattr(paho.Client, name))
 
 

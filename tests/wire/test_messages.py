@@ -15,6 +15,7 @@ from wire.messages import (
     AgentState,
     Birth,
     ClockQuality,
+    Live,
     Message,
     Odometer,
     PowerState,
@@ -209,10 +210,28 @@ def test_a_timestamp_keeps_its_milliseconds(ms: int) -> None:
     assert timestamp_ms(timestamp(ms)) == ms
 
 
-def test_state_and_birth_of_an_older_agent_are_understood() -> None:
+def test_what_an_older_agent_leaves_out_means_that_it_is_not_said() -> None:
     fields = json.loads(encode(EXAMPLES[AgentState]))
     del fields["stream"]
     assert decode(AgentState, json.dumps(fields).encode()).stream is None
     fields = json.loads(encode(EXAMPLES[Birth]))
     del fields["capabilities"]
     assert decode(Birth, json.dumps(fields).encode()).capabilities == {}
+    for kind in (Telemetry, Live):
+        fields = json.loads(encode(EXAMPLES[kind]))
+        del fields["extra"]
+        assert decode(kind, json.dumps(fields).encode()) == EXAMPLES[kind].model_copy(update={"extra": {}})
+    # The least that a usage record of version 1 ever said: what was added since has a meaning where it is missing.
+    least = {
+        **{"schema": "lab.usage/1", "stream": "01KAB0ZV2X9M6Q3T4R5S7W8Y9A", "seq": 1, "boot": "b", "kind": "tick"},
+        **{"inst": "xc-h01-01", "from_ms": 0, "to_ms": 1, "state": "off", "odo": {}, "ts_q": "rtc"},
+        "ts": "2026-11-21T01:02:03.004Z",
+    }
+    assert decode(UsageRecord, json.dumps(least).encode()).detail == {}
+
+
+def test_a_field_that_is_newer_than_its_reader_is_named() -> None:
+    """What an older gateway says of a newer agent's record, and parks it with its place and bytes (tests/gateway)."""
+    newer = json.loads(encode(EXAMPLES[UsageRecord])) | {"humidity": 40}
+    error = refusal(UsageRecord, json.dumps(newer).encode())
+    assert (error.reason, "humidity" in str(error)) == ("invalid", True)

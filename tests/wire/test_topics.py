@@ -9,7 +9,7 @@ from wire.topics import Channel, UpTopic, all_up, down, parse_up, server_state, 
 
 PLAIN = [Channel.STATE, Channel.BIRTH]
 TAILED = [Channel.USAGE, Channel.TELEMETRY, Channel.LIVE, Channel.REPLY]
-DOWN = [Channel.ACK, Channel.COMMAND, Channel.CONFIG]
+DOWN = [Channel.ACK, Channel.COMMAND, Channel.CONFIG, Channel.REFUSED]
 
 UP_TOPICS = st.one_of(
     st.builds(UpTopic, agent=WIRE_IDS, channel=st.sampled_from(PLAIN)),

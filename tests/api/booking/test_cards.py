@@ -271,7 +271,7 @@ def test_no_reading_lies_after_its_arrival_and_no_unset_clock_is_believed(held_s
     at = when_held(record, received)
     if quality is UNSET or held_s < -60:
         assert at is None
-    elif quality is NTP:
+    elif quality in (NTP, ClockQuality.HOLDOVER):
         assert at == min(received, from_ms(NINE - held_s * 1000))
     else:
         assert (at is None) == (held_s > SKEW_MOST.total_seconds())

@@ -8,7 +8,7 @@ from store.tables.calendar import BookingUse, Due, DueKind, UnbookedUse
 from tests.support.builders_booking import FIRM_A, HOUR, WORKER, Office
 from tests.support.unset_clock import Unset
 from wire.clock import to_ms
-from wire.messages import PowerState
+from wire.messages import ClockQuality, PowerState
 
 MINUTE_MS = 60_000
 
@@ -52,3 +52,22 @@ def test_without_a_clock_for_a_day_somebody_has_to_look(office: Office) -> None:
     assert match(office, name) is None
     assert [part.running_ms for part in office.all_of(UnbookedUse)] == [20 * MINUTE_MS]
     assert SESSION_IN_DOUBT in {anomaly.rule for anomaly in office.all_of(Anomaly)}
+
+
+def test_a_run_over_a_hole_of_unknown_length_waits_for_it_and_is_in_no_doubt_once_it_is_told(office: Office) -> None:
+    office.book(FIRM_A)
+    writer = Unset(office.instrument)
+    writer.now_ms, writer.quality = to_ms(office.now) + 70 * MINUTE_MS, ClockQuality.NTP
+    writer.open(0)
+    name = str(writer.session)
+    hole = writer.reboot()
+    writer.tick(PowerState.RUNNING, 60)
+    writer.close(60)
+    office.advance(2 * HOUR)
+    office.record(writer)
+    assert match(office, name) == office.now + timedelta(hours=24)
+    writer.tell_length(hole)
+    office.record(writer)
+    assert match(office, name) is None
+    assert [use.running_ms for use in office.all_of(BookingUse)] == [2 * MINUTE_MS]
+    assert SESSION_IN_DOUBT not in {anomaly.rule for anomaly in office.all_of(Anomaly)}
