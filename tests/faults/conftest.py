@@ -5,32 +5,42 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.grounds import BROKERS, Ground
+from tests.faults.limits import LimitedBroker, LimitedMosquitto, LimitedNats
 from tests.faults.site import Site
-from tests.support.brokers import MosquittoBroker, NatsBroker
+from tests.support.brokers import AnyBroker
 from tests.support.databases import DatabaseServers
 
 MakeSite = Callable[..., Site]
 
 
-class LimitedBroker(MosquittoBroker):
-    """Mosquitto with a line of its configuration replaced."""
-
-    def set(self, **options: object) -> None:
-        """Write options; they count from the next start."""
-        config = self._folder / "mosquitto.conf"
-        lines = [line for line in config.read_text().splitlines() if line.split()[0] not in options]
-        config.write_text("\n".join([*lines, *(f"{name} {value}" for name, value in options.items())]) + "\n")
+@pytest.fixture
+def ground() -> Ground:
+    """Where a test runs that says nothing about it: NATS and SQLite. The marks of `grounds` put others here."""
+    return Ground()
 
 
 @pytest.fixture
-def make_site(tmp_path: Path, nats_broker: NatsBroker, database_servers: DatabaseServers) -> Iterator[MakeSite]:
-    """Build a site: on SQLite unless `engine` says otherwise, on NATS unless a `broker` is given."""
+def broker(ground: Ground, tmp_path: Path) -> Iterator[AnyBroker]:
+    """The broker of the ground, running."""
+    chosen = BROKERS[ground.broker](tmp_path / "broker")
+    chosen.start()
+    yield chosen
+    chosen.stop()
+
+
+@pytest.fixture
+def make_site(
+    request: pytest.FixtureRequest, ground: Ground, tmp_path: Path, database_servers: DatabaseServers
+) -> Iterator[MakeSite]:
+    """Build a site: on the database of the ground, and on its broker unless a `broker` is given."""
     closing = []
 
     def make(**options) -> Site:
-        url = database_servers.fresh_url(options.pop("engine", "sqlite"))
+        url = database_servers.fresh_url(ground.engine)
         database_url = url.__enter__()
-        site = Site(tmp_path / "site", options.pop("broker", nats_broker), database_url, **options)
+        broker = options.pop("broker", None) or request.getfixturevalue("broker")
+        site = Site(tmp_path / "site", broker, database_url, **options)
         closing.append((site, url))
         return site
 
@@ -42,13 +52,14 @@ def make_site(tmp_path: Path, nats_broker: NatsBroker, database_servers: Databas
 
 @pytest.fixture
 def site(make_site: MakeSite) -> Site:
-    """Two agents at sixty times the speed, on SQLite and the embedded broker."""
+    """Two agents at sixty times the speed."""
     return make_site()
 
 
 @pytest.fixture
-def limited(tmp_path: Path) -> Iterator[LimitedBroker]:
-    """Not started yet."""
-    broker = LimitedBroker(tmp_path / "mosquitto")
+def limited(ground: Ground, tmp_path: Path) -> Iterator[LimitedBroker]:
+    """The broker of the ground, not started yet."""
+    kind = {"nats": LimitedNats, "mosquitto": LimitedMosquitto}[ground.broker]
+    broker = kind(tmp_path / "limited")
     yield broker
     broker.stop()

@@ -198,22 +198,27 @@ def _against_plan(verdict: Verdict, own: list[UsageRecord], plan: Plan) -> Itera
     """No second is said to be running or not running against what the instrument did, edges within a period."""
     false_ms = missed_ms = 0
     first_ms = last_ms = timestamp_ms(own[0].ts)
+    wrong: list[str] = []
     for record in own:
         to_ms = timestamp_ms(record.ts)
         from_ms = to_ms - (record.to_ms - record.from_ms)
         first_ms, last_ms = min(first_ms, from_ms), max(last_ms, to_ms)
         really = sum(max(0, min(to_ms, b) - max(from_ms, a)) for a, b in plan.runs)
-        if record.state is PowerState.RUNNING:
-            false_ms += to_ms - from_ms - really
-        elif record.state is not PowerState.UNKNOWN:
-            missed_ms += really
+        if record.state is PowerState.UNKNOWN:
+            continue
+        is_running = record.state is PowerState.RUNNING
+        false_ms += to_ms - from_ms - really if is_running else 0
+        missed_ms += 0 if is_running else really
+        if (off_ms := to_ms - from_ms - really if is_running else really) > 0:
+            wrong.append(f"{off_ms} in {record.seq} ({record.kind.value}, {record.state.value}, to {record.to_ms})")
     runs = sum(1 for a, b in plan.runs if b > first_ms and a < last_ms)
     gaps = sum(1 for record in own if record.kind is RecordKind.GAP)
     verdict.sessions += sum(1 for record in own if record.kind is RecordKind.OPEN)
     verdict.false_ms += false_ms
     verdict.missed_ms += missed_ms
+    where = f"({runs} runs, {gaps} gaps: {'; '.join(wrong)})"
     # Behind a hole the detector has to see its dwell again before it believes a change.
     if false_ms > runs * plan.period_ms + gaps * plan.down_ms:
-        yield f"{false_ms} ms are said to be running that were not ({runs} runs, {gaps} gaps)"
+        yield f"{false_ms} ms are said to be running that were not {where}"
     if missed_ms > runs * plan.period_ms + gaps * plan.up_ms:
-        yield f"{missed_ms} ms of running are not said to be ({runs} runs, {gaps} gaps)"
+        yield f"{missed_ms} ms of running are not said to be {where}"

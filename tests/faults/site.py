@@ -26,6 +26,8 @@ from wire.clock import ClockSetting, ScaledClock
 from wire.ids import new_ulid
 
 MINUTE = 60_000
+PATIENCE_S = 150.0
+"""More than the minute after which a gateway says again that it is there, to an agent that did not hear it."""
 LEVELS = {"standby_w": 60, "idle_w": 250, "running_w": 4200, "run_threshold_w": 1025}
 PUNCTUAL = {"no_show": 0.0, "late": 0.0, "ends_early": 0.0, "overruns": 0.0, "walk_ins_per_week": [0, 0]}
 
@@ -68,6 +70,7 @@ class Site:
             self.instruments = add_registry(session, instruments=agents)
         self.agents = [f"a-{inst}" for inst in self.instruments]
         self.port = broker_port or broker.port
+        self.gateway_url = f"{getattr(broker, 'scheme', 'mqtt')}://127.0.0.1:{broker.port}"
         self._logins = [Login(agent, f"token-of-{agent}") for agent in self.agents]
         self._logins += [Login(f"gw-{n}", "gateway-token", Role.GATEWAY) for n in (1, 2)]
         broker.set_logins(self._logins)
@@ -131,7 +134,7 @@ class Site:
         env = {
             "OPENLAB_DATABASE_URL": self.database_url,
             "OPENLAB_SERIES_URL": f"sqlite:///{self.folder / 'series.db'}",
-            "OPENLAB_BROKER_URL": f"mqtt://127.0.0.1:{self.broker.port}",
+            "OPENLAB_BROKER_URL": self.gateway_url,
             "OPENLAB_BROKER_USERNAME": name,
             "OPENLAB_BROKER_PASSWORD": "gateway-token",
             "OPENLAB_GATEWAY_NAME": name,
@@ -179,7 +182,7 @@ class Site:
                 for row in session.query(UsageStream).filter(UsageStream.agent_id == agent, UsageStream.kind == "usage")
             )
 
-    def await_records(self, count: int, agents: Sequence[str] | None = None, timeout_s: float = 90.0) -> None:
+    def await_records(self, count: int, agents: Sequence[str] | None = None, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the ledger holds at least so many records more than now of each agent."""
         wanted = {agent: self.upto(agent) + count for agent in agents or self.agents}
         self.wait(
@@ -188,7 +191,7 @@ class Site:
             timeout_s,
         )
 
-    def wait(self, condition: Callable[[], object], what: str, timeout_s: float = 90.0) -> None:
+    def wait(self, condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait for a condition; in vain, say what every process said last, and how far each agent came."""
         try:
             wait_until(condition, what, timeout_s)
@@ -229,8 +232,8 @@ class Site:
         # What its predecessor had sent may be committed while this process still starts: both are looked at.
         before, process = self.upto(agent), self.running.get(agent)
         listening = f"{agent} to listen for its end"
-        self.wait(lambda: process is None or process.hears_sigterm, listening, 90)
-        self.wait(lambda: self.upto(agent) > before, f"a record of {agent}", 90)
+        self.wait(lambda: process is None or process.hears_sigterm, listening)
+        self.wait(lambda: self.upto(agent) > before, f"a record of {agent}")
 
     def _start(self, name: str, module: str, arguments: Sequence[str], env: dict[str, str]) -> Process:
         self.starts[name] = self.starts.get(name, 0) + 1

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from store.tables.usage import UsageStream
-from tests.faults.conftest import LimitedBroker, MakeSite
+from tests.faults.conftest import MakeSite
+from tests.faults.grounds import EITHER_BROKER, on_grounds
+from tests.faults.limits import LimitedBroker
 from tests.faults.site import Site
 from tests.faults.test_identity import alerts
 from tests.support.cable import Cable
-from tests.support.ports import free_port
 from tests.support.requirements import require_binary
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
+ON_NATS, ON_MOSQUITTO = EITHER_BROKER
 
 
 def telemetry_marks(site: Site) -> list[int]:
@@ -23,6 +25,7 @@ def telemetry_marks(site: Site) -> list[int]:
         return [row.upto for row in session.query(UsageStream).filter(UsageStream.kind == "telemetry")]
 
 
+@on_grounds([ON_MOSQUITTO])
 def test_what_a_broker_drops_over_its_quota_is_sent_again(make_site: MakeSite, limited: LimitedBroker) -> None:
     limited.set(max_inflight_messages=5, max_queued_messages=5)
     limited.start()
@@ -40,11 +43,38 @@ def test_what_a_broker_drops_over_its_quota_is_sent_again(make_site: MakeSite, l
     assert verdict.unknown_ms == 0
 
 
+@on_grounds([ON_NATS])
+def test_a_broker_without_room_lets_nobody_in_and_costs_nothing(make_site: MakeSite, limited: LimitedBroker) -> None:
+    limited.set(max_file_store=60_000)
+    limited.start()
+    with Cable(limited.port) as cable:
+        site = make_site(broker=limited, agents=2, broker_port=cable.port)
+        site.start_all()
+        site.await_records(2)
+        # It still counts as online, and takes nothing.
+        site.running["gw-1"].pause()
+        log = limited.log_path
+        wait_until(
+            lambda: log.read_text().count("unable to connect: unable to persist session") >= 3, "a full store", 90
+        )
+        site.running["gw-1"].resume()
+        tries, began = cable.accepted, site.clock.now_ms()
+        wait_until(lambda: site.clock.now_ms() - began > 4_000 * site.speed, "four seconds")
+        assert cable.accepted - tries <= 3 * len(site.agents)
+        limited.set(max_file_store=1_000_000_000)
+        limited.restart()
+        site.await_records(30, timeout_s=120)
+        verdict = site.finish()
+    verdict.assert_exact()
+    assert verdict.unknown_ms == 0
+
+
+@on_grounds(EITHER_BROKER)
 def test_a_message_too_large_for_the_broker_costs_no_usage_and_no_hot_loop(
     make_site: MakeSite, limited: LimitedBroker
 ) -> None:
     # A usage record has 500 bytes; a minute of samples has more than this.
-    limited.set(max_packet_size=1100)
+    limited.take_at_most(1100)
     limited.start()
     with Cable(limited.port) as cable:
         site = make_site(broker=limited, agents=1, broker_port=cable.port)
@@ -62,7 +92,7 @@ def test_a_message_too_large_for_the_broker_costs_no_usage_and_no_hot_loop(
         site.kill(agent)
         site.running["gw-1"].ask_to_end()
         site.running["gw-1"].wait(30)
-        limited.set(max_packet_size=262_144)
+        limited.take_at_most(262_144)
         limited.restart()
         site.start_gateway()
         site.start_agent(agent)
@@ -104,17 +134,13 @@ class Certificates:
         assert done.returncode == 0, done.stderr
 
 
+@on_grounds(EITHER_BROKER)
 def test_an_expired_certificate_is_reported_and_what_waited_comes_when_it_is_renewed(
     make_site: MakeSite, limited: LimitedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificates, now = Certificates(tmp_path / "ca"), datetime.now(UTC)
     certificates.sign(now + timedelta(hours=12))
-    secure = free_port()
-    config = limited._folder / "mosquitto.conf"
-    config.write_text(
-        f"{config.read_text()}listener {secure} 127.0.0.1\n"
-        f"certfile {certificates.folder}/broker.pem\nkeyfile {certificates.folder}/broker.key\n"
-    )
+    secure = limited.show_certificate(certificates.folder)
     limited.start()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.folder / "ca.pem"))
     with Cable(secure) as cable:
@@ -134,7 +160,7 @@ def test_an_expired_certificate_is_reported_and_what_waited_comes_when_it_is_ren
         assert cable.accepted - tries <= 3
         certificates.sign(now + timedelta(hours=12))
         limited.restart()
-        site.await_records(30, timeout_s=60)
+        site.await_records(30, timeout_s=120)
         assert "fault_broker_refused" in alerts(site)
         verdict = site.finish()
     verdict.assert_exact()

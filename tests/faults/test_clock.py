@@ -1,18 +1,20 @@
 """Clocks that are unset at the start, set later, or stepped: durations are exact, no interval runs backwards."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from store.tables.usage import UsageSession, UsageStream
 from tests.faults.conftest import MakeSite
+from tests.faults.grounds import EITHER_DATABASE, on_grounds
 from tests.faults.judge import records_of
 from tests.faults.site import Site
 from tests.support.usage import NINE
 from tests.support.waiting import wait_until
 from wire.messages import ClockQuality, RecordKind, UsageRecord, timestamp_ms
 
-DAY = 24 * 3_600_000
+HOUR = 3_600_000
 
 
 def all_records(site: Site, agent: str) -> list[UsageRecord]:
@@ -21,54 +23,67 @@ def all_records(site: Site, agent: str) -> list[UsageRecord]:
         return [record for stream in streams for record in records_of(session, agent, stream.stream)]
 
 
-@pytest.mark.parametrize(
-    ("first_ms", "then_ms"),
-    [
-        pytest.param(-NINE + 3_600_000, 0, id="unset-at-boot"),
-        pytest.param(0, DAY, id="a-day-on"),
-        pytest.param(0, -DAY, id="a-day-back"),
-        pytest.param(0, 3_000, id="3s-on", marks=pytest.mark.slow),
-        pytest.param(0, -3_000, id="3s-back", marks=pytest.mark.slow),
-        pytest.param(0, 3_600_000, id="summer-time", marks=pytest.mark.slow),
-        pytest.param(0, 1_000, id="leap-second"),
-    ],
-)
-def test_a_wall_clock_that_is_set_changes_labels_and_no_duration(
-    make_site: MakeSite, tmp_path: Path, first_ms: int, then_ms: int
-) -> None:
-    site = make_site(agents=1)
-    [agent] = site.agents
-    wall = tmp_path / "wall"
-    wall.write_text(str(first_ms))
-    site.start_gateway()
-    site.start_agent(agent, wall=wall)
-    site.await_records(8)
-    draft = wall.with_suffix(".draft")
-    draft.write_text(str(then_ms))
-    draft.replace(wall)
-    step_ms = then_ms - first_ms
+@dataclass(frozen=True)
+class Setting:
+    """How far a wall clock is off at the start, and from some records on. Milliseconds."""
 
-    def told() -> list[UsageRecord]:
+    first_ms: int = 0
+    then_ms: int = 0
+
+    @property
+    def step_ms(self) -> int:
+        return self.then_ms - self.first_ms
+
+
+SETTINGS = {
+    "unset at boot": Setting(first_ms=-NINE + HOUR),
+    "a day on": Setting(then_ms=24 * HOUR),
+    "a day back": Setting(then_ms=-24 * HOUR),
+    "three seconds on": Setting(then_ms=3_000),
+    "three seconds back": Setting(then_ms=-3_000),
+    "summer time": Setting(then_ms=HOUR),
+    "leap second": Setting(then_ms=1_000),
+}
+
+
+@on_grounds(EITHER_DATABASE, quick=[1])
+def test_wall_clocks_that_are_set_change_labels_and_no_duration(make_site: MakeSite, tmp_path: Path) -> None:
+    site = make_site(agents=len(SETTINGS))
+    settings = dict(zip(site.agents, SETTINGS.values(), strict=True))
+    walls = {agent: tmp_path / f"wall-of-{agent}" for agent in site.agents}
+    site.start_gateway()
+    for agent, wall in walls.items():
+        wall.write_text(str(settings[agent].first_ms))
+        site.start_agent(agent, wall=wall)
+    site.await_records(8)
+    for agent, wall in walls.items():
+        draft = wall.with_suffix(".draft")
+        draft.write_text(str(settings[agent].then_ms))
+        draft.replace(wall)
+
+    def told(agent: str) -> list[UsageRecord]:
         return [record for record in all_records(site, agent) if record.kind is RecordKind.CLOCK]
 
-    if abs(step_ms) > 1000:
-        # The machine may stop between the reading of one clock and of the other, for accelerated time in between.
-        said = wait_until(told, "the step")[0].detail["step_ms"]
-        assert isinstance(said, int)
-        assert abs(said - step_ms) < 1000
+    stepped = [agent for agent, setting in settings.items() if abs(setting.step_ms) > 1000]
+    wait_until(lambda: all(told(agent) for agent in stepped), "the steps to be told")
     site.await_records(8)
-    # The meter is simulated by wall time, so what it does is another story after a step: only time itself is judged.
+    # The meters are simulated by wall time, so what they do is another story after a step: only time itself is judged.
     verdict = site.finish(plans=False)
     verdict.assert_exact()
     assert verdict.unknown_ms == 0
-    assert len(told()) == (1 if abs(step_ms) > 1000 else 0)
-    records = [record for record in all_records(site, agent) if record.inst != "_"]
-    assert all(record.to_ms >= record.from_ms for record in records)
-    unset = [record for record in records if record.ts_q is ClockQuality.UNSET]
-    assert bool(unset) == (first_ms != 0)
-    if unset:
-        # By the step, whoever reads these records can date them again.
-        assert 0 <= timestamp_ms(unset[0].ts) + step_ms - NINE < 3_600_000
+    for (agent, setting), name in zip(settings.items(), SETTINGS, strict=True):
+        assert len(told(agent)) == (1 if agent in stepped else 0), name
+        for clock in told(agent):
+            # The machine may stop between the reading of one clock and of the other, for accelerated time in between.
+            assert isinstance(clock.detail["step_ms"], int)
+            assert abs(clock.detail["step_ms"] - setting.step_ms) < 1000, name
+        records = [record for record in all_records(site, agent) if record.inst != "_"]
+        assert all(record.to_ms >= record.from_ms for record in records), name
+        unset = [record for record in records if record.ts_q is ClockQuality.UNSET]
+        assert bool(unset) == (setting.first_ms != 0), name
+        if unset:
+            # By the step, whoever reads these records can date them again.
+            assert 0 <= timestamp_ms(unset[0].ts) + setting.step_ms - NINE < HOUR
     with site.database.read() as session:
         for row in session.query(UsageSession):
             assert row.ended_at is None or row.ended_at >= row.started_at

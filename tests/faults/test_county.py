@@ -16,10 +16,11 @@ from sqlalchemy import select
 
 from api.embedded.reconcile import load_truths
 from store.tables.usage import Alert
-from tests.faults.conftest import LimitedBroker, MakeSite
+from tests.faults.conftest import MakeSite
+from tests.faults.grounds import BOTH, Ground, on_grounds
 from tests.faults.judge import judge
 from tests.faults.test_partition import spooled
-from tests.support.brokers import NatsBroker
+from tests.support.brokers import AnyBroker, MosquittoBroker, NatsBroker
 from tests.support.cable import Cable
 from tests.support.mqtt import Station
 from tests.support.usage import NINE, StreamWriter
@@ -38,31 +39,40 @@ KILLS = 200
 
 
 @pytest.fixture
-def county_broker(tmp_path: Path) -> Iterator[NatsBroker]:
-    """The embedded broker as a demo runs it: it delivers again what was not acknowledged after half a minute."""
-    broker = NatsBroker(tmp_path / "county-broker", ack_wait_s=30.0)
+def county_broker(ground: Ground, tmp_path: Path) -> Iterator[AnyBroker]:
+    """As in production: NATS delivers again after half a minute only, Mosquitto saves its queue once a minute."""
+    folder = tmp_path / "county-broker"
+    broker: AnyBroker
+    if ground.broker == "nats":
+        broker = NatsBroker(folder, ack_wait_s=30.0)
+    else:
+        broker = MosquittoBroker(folder, saves_each_change=False)
     broker.start()
     yield broker
     broker.stop()
 
 
 def backlog_of(spool: Path, folder: Path) -> int:
-    """How many records a killed agent left; counted in a copy, as its own spool must be opened by nobody else."""
+    """How many records a stopped agent has; counted in a copy, as its own spool must be opened by nobody else."""
     shutil.copytree(spool, folder)
-    with closing(sqlite3.connect(folder / "usage.db")) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    return spooled(folder)
+    try:
+        with closing(sqlite3.connect(folder / "usage.db")) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return spooled(folder)
+    finally:
+        shutil.rmtree(folder)
 
 
+@on_grounds(BOTH)
 def test_a_county_behind_a_partition_is_delivered_to_the_second(
-    make_site: MakeSite, county_broker: NatsBroker, tmp_path: Path
+    make_site: MakeSite, county_broker: AnyBroker, tmp_path: Path
 ) -> None:
     with Cable(county_broker.port) as cable:
         site = make_site(
             broker=county_broker,
             broker_port=cable.port,
             agents=COUNTY,
-            speed=2_400.0,
+            speed=1_200.0,
             period_ms=300_000,
             tick_ms=600_000,
             hours=24.0 * 40,
@@ -70,14 +80,27 @@ def test_a_county_behind_a_partition_is_delivered_to_the_second(
         cable.cut()
         site.begin_clock(NINE)
         site.start_gateway()
-        site.start_fleet()
+        fleet = site.start_fleet()
         spools = [site.spool(agent) / "usage.db-wal" for agent in site.agents]
-        site.wait(lambda: all(spool.exists() for spool in spools), "the spools", 120)
+        site.wait(lambda: all(spool.exists() for spool in spools), "the spools", 240)
         until_ms = site.clock.now_ms() + DAY_MS
-        site.wait(lambda: site.clock.now_ms() >= until_ms, "a day without a network", 120)
+        backlog: dict[str, int] = {}
+
+        def is_enough() -> bool:
+            """Look at all spools at one instant. Eighty-two agents on a busy machine may need longer than a day."""
+            nonlocal until_ms
+            if site.clock.now_ms() < until_ms:
+                return False
+            fleet.pause()
+            backlog.update({agent: backlog_of(site.spool(agent), tmp_path / agent) for agent in site.agents})
+            if min(backlog.values()) <= RECORDS:
+                until_ms = site.clock.now_ms() + DAY_MS // 8
+                fleet.resume()
+                return False
+            return True
+
+        site.wait(is_enough, "a day without a network", 400)
         site.kill("fleet")
-        backlog = {agent: backlog_of(site.spool(agent), tmp_path / agent) for agent in site.agents}
-        assert min(backlog.values()) > RECORDS
         assert sum(site.upto(agent) for agent in site.agents) == 0
         cable.mend()
         now_ms, site.speed = site.clock.now_ms(), 60.0
@@ -97,11 +120,9 @@ def test_a_county_behind_a_partition_is_delivered_to_the_second(
     assert len(verdict.holes) == COUNTY, "one hole an instrument: from the last record to the new boot"
 
 
-def test_the_memory_of_a_gateway_does_not_follow_the_backlog(make_site: MakeSite, limited: LimitedBroker) -> None:
-    # Its whole queue on disk at every change is all that it would do.
-    limited.set(autosave_on_changes="false")
-    limited.start()
-    site = make_site(broker=limited, agents=10)
+@on_grounds(BOTH)
+def test_the_memory_of_a_gateway_does_not_follow_the_backlog(make_site: MakeSite, county_broker: AnyBroker) -> None:
+    site = make_site(broker=county_broker, agents=10)
     first = site.start_gateway()
     wait_until(lambda: "gateway online" in first.said(), "its session at the broker")
     first.ask_to_end()
@@ -109,7 +130,7 @@ def test_the_memory_of_a_gateway_does_not_follow_the_backlog(make_site: MakeSite
     for instrument in site.instruments:
         writer = StreamWriter(instrument)
         topic = up(writer.agent, Channel.USAGE, instrument)
-        with Station(limited.url_for(writer.agent), writer.agent) as station:
+        with Station(county_broker.url_for(writer.agent), writer.agent) as station:
             for _ in range(BACKLOG // len(site.instruments) - 1):
                 station.hand_over(topic, encode(writer.tick(PowerState.OFF, 10)))
             last = Publication(topic, encode(writer.tick(PowerState.OFF, 10)))
@@ -131,6 +152,7 @@ def test_the_memory_of_a_gateway_does_not_follow_the_backlog(make_site: MakeSite
     assert late < 256
 
 
+@on_grounds(BOTH)
 def test_two_hundred_kills_of_agents_cost_only_the_time_they_were_away(make_site: MakeSite) -> None:
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")
@@ -146,6 +168,7 @@ def test_two_hundred_kills_of_agents_cost_only_the_time_they_were_away(make_site
         site.kill(agent)
         site.start_agent(agent)
     verdict = site.finish(explain=True)
+    print(f"{verdict.records} records, {verdict.sessions} sessions, {verdict.unknown_ms} ms unknown")
     verdict.assert_exact()
     assert verdict.streams == len(site.agents)
     assert all("inferred" in hole.flags for hole in verdict.holes)

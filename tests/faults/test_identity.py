@@ -9,10 +9,11 @@ from sqlalchemy import select
 from store.ledger import check_usage_chain, refold
 from store.tables.usage import Alert, Quarantine, UsageStream
 from tests.faults.conftest import MakeSite
+from tests.faults.grounds import BOTH, EITHER_BROKER, on_grounds
 from tests.faults.judge import records_of
 from tests.faults.processes import Process
 from tests.faults.site import Site
-from tests.support.brokers import NatsBroker
+from tests.support.brokers import AnyBroker
 from tests.support.cable import Cable
 from tests.support.mqtt import Station
 from tests.support.usage import NINE
@@ -42,6 +43,7 @@ def second_agent(site: Site, agent: str, spool: Path) -> Process:
     return site.running["second"]
 
 
+@on_grounds(EITHER_BROKER, quick=[0])
 def test_two_agents_under_one_name_back_off_and_the_county_is_told(make_site: MakeSite, tmp_path: Path) -> None:
     site = make_site(agents=1)
     [agent] = site.agents
@@ -74,6 +76,7 @@ def test_two_agents_under_one_name_back_off_and_the_county_is_told(make_site: Ma
             assert list(refold(session, row.agent_id, row.stream)) == []
 
 
+@on_grounds(BOTH, quick=[1])
 def test_a_cloned_memory_card_cannot_overwrite_what_was_said_first(make_site: MakeSite, tmp_path: Path) -> None:
     site = make_site(agents=1)
     [agent] = site.agents
@@ -95,10 +98,11 @@ def test_a_cloned_memory_card_cannot_overwrite_what_was_said_first(make_site: Ma
         assert list(refold(session, agent, stream.stream)) == []
 
 
+@on_grounds(EITHER_BROKER, quick=[1])
 def test_a_wrong_password_is_tried_with_patience_and_told_when_it_is_right(
-    make_site: MakeSite, nats_broker: NatsBroker
+    make_site: MakeSite, broker: AnyBroker
 ) -> None:
-    with Cable(nats_broker.port) as cable:
+    with Cable(broker.port) as cable:
         site = make_site(agents=1, broker_port=cable.port)
         [agent] = site.agents
         site.start_gateway()
@@ -108,9 +112,9 @@ def test_a_wrong_password_is_tried_with_patience_and_told_when_it_is_right(
         process = site.start_agent(agent)
         wait_until(lambda: "the broker refuses this agent" in process.said(), "the refusal")
         began = site.clock.now_ms()
-        wait_until(lambda: site.clock.now_ms() - began > 8_000 * site.speed, "eight seconds")
+        wait_until(lambda: site.clock.now_ms() - began > 5_000 * site.speed, "five seconds")
         # Each try after a longer pause: 1 to 2 s, then twice that, and so on up to a minute.
-        assert 2 <= cable.accepted <= 5
+        assert 2 <= cable.accepted <= 4
         site.kill(agent)
         secret.write_text(right)
         site.start_agent(agent)
@@ -142,6 +146,7 @@ def test_an_acknowledgement_of_what_was_never_sent_is_refused_and_reported(make_
     assert "was not understood" in said
 
 
+@on_grounds(BOTH, quick=[0])
 def test_a_record_of_a_newer_version_is_parked_over_a_restart_and_blocks_nothing(make_site: MakeSite) -> None:
     site = make_site(agents=2)
     agent, newer = site.agents

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 from sqlalchemy import create_engine, make_url
 
-from tests.faults.site import Site
+from tests.faults.conftest import MakeSite
+from tests.faults.grounds import BOTH, Ground, on_grounds
+
+SIX_HOURS = 6 * 3_600_000
 
 PutBack = Callable[[], None]
 """Replaces the ledger by the copy. Nobody is connected to it."""
@@ -52,21 +54,27 @@ def copy_postgresql(url: str, folder: Path) -> PutBack:
 COPIES = {"sqlite": copy_sqlite, "postgresql": copy_postgresql}
 
 
-@pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def test_a_ledger_restored_from_an_older_copy_gets_back_every_second(make_site, engine: str, tmp_path: Path) -> None:
-    site: Site = make_site(engine=engine)
+@on_grounds(BOTH)
+def test_a_ledger_restored_from_a_copy_of_six_hours_ago_gets_back_every_second(
+    make_site: MakeSite, ground: Ground, tmp_path: Path
+) -> None:
+    site = make_site(speed=3600.0, period_ms=20_000, tick_ms=120_000, hours=100.0)
     site.start_all()
-    site.await_records(12)
+    site.await_records(5)
     site.database.dispose()
-    put_back = COPIES[engine](site.database_url, tmp_path)
+    put_back = COPIES[ground.engine](site.database_url, tmp_path)
+    copied_ms = site.clock.now_ms()
     before = {agent: site.upto(agent) for agent in site.agents}
-    site.await_records(20)
+    six_hours_later = {agent: upto + SIX_HOURS // 120_000 for agent, upto in before.items()}
+    site.wait(lambda: all(site.upto(agent) >= upto for agent, upto in six_hours_later.items()), "six hours of records")
+    site.wait(lambda: site.clock.now_ms() - copied_ms >= SIX_HOURS, "six hours")
     site.kill("gw-1")
     site.database.dispose()
     put_back()
     assert all(site.upto(agent) <= before[agent] for agent in site.agents)
     site.start_gateway()
-    site.await_records(25)
+    site.wait(lambda: all(site.upto(agent) >= upto for agent, upto in six_hours_later.items()), "what was lost")
+    site.await_records(10)
     verdict = site.finish()
     verdict.assert_exact()
     assert verdict.unknown_ms == 0

@@ -14,7 +14,8 @@ from edge_agents.records import Batch, Sample
 from edge_agents.session_state import Labels
 from tests.edge.bench import START, Bench, until
 from tests.edge.counterpart import Counterpart
-from tests.support.brokers import AGENT, GATEWAY, NatsBroker
+from tests.faults.grounds import EITHER_BROKER, on_grounds
+from tests.support.brokers import AGENT, GATEWAY, AnyBroker
 from tests.support.cable import Cable
 from wire.messages import ClockQuality, PowerState, StreamKind, encode
 
@@ -40,12 +41,13 @@ def backlog(folder: Path) -> int:
     return sum(len(row.payload) for row in rows)
 
 
+@on_grounds(EITHER_BROKER)
 def test_a_backlog_goes_over_a_slow_link_once_and_at_its_speed(
-    nats_broker: NatsBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: AnyBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane, "RESEND_AFTER_S", lane.RESEND_AFTER_S / TIMES)
-    with Cable(nats_broker.port, BYTES_PER_S, LATENCY_S) as cable, Counterpart(nats_broker.url_for(GATEWAY)) as gateway:
-        bench = Bench(cable.url(nats_broker.url_for(AGENT)), tmp_path)
+    with Cable(broker.port, BYTES_PER_S, LATENCY_S) as cable, Counterpart(broker.url_for(GATEWAY)) as gateway:
+        bench = Bench(cable.url(broker.url_for(AGENT)), tmp_path)
         size = backlog(bench.folder)
         began = time.monotonic()
         agent = bench.begin()

@@ -12,9 +12,11 @@ import psutil
 import pytest
 from sqlalchemy import func, select
 
+from api.cli import main
 from api.embedded.folder import DemoFolder, DemoTime, FolderUnusable
 from store.tables.registry import Host, Instrument, Lab
 from store.tables.usage import UsageStream
+from tests.support.console import call
 from tests.support.databases import opened
 from tests.support.ports import free_port
 
@@ -43,7 +45,7 @@ def processes_about(folder: Path) -> Sequence[str]:
 @pytest.mark.timeout(240)
 def test_a_demo_reconciles_all_agents_ends_without_a_trace_and_goes_on_where_it_stopped(tmp_path):
     folder = tmp_path / "data"
-    first = run_demo(folder, "--for", "8s", "--speed", "60", "--port", str(free_port()))
+    first = run_demo(folder, "--for", "5s", "--speed", "60", "--port", str(free_port()))
     assert first.returncode == 0, first.stdout + first.stderr
     assert "reconciliation: 82 of 82 agents agree" in first.stdout
     assert "/docs" in first.stdout
@@ -55,7 +57,7 @@ def test_a_demo_reconciles_all_agents_ends_without_a_trace_and_goes_on_where_it_
         assert counts == [20, 82, 82]
         streams = set(session.scalars(select(UsageStream.stream).where(UsageStream.kind == "usage")))
 
-    second = run_demo(folder, "--for", "4s", "--speed", "60", "--port", str(free_port()))
+    second = run_demo(folder, "--for", "2s", "--speed", "60", "--port", str(free_port()))
     assert second.returncode == 0, second.stdout + second.stderr
     assert "reconciliation: 82 of 82 agents agree" in second.stdout
     assert processes_about(folder) == []
@@ -80,7 +82,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    ended = run_demo(tmp_path / "file" / "data")
+    ended = call(main, "demo", "--data-dir", str(tmp_path / "file" / "data"))
     assert ended.returncode == 2
     assert "cannot be written" in ended.stderr
     assert "--data-dir" in ended.stderr
@@ -91,7 +93,7 @@ def test_a_second_demo_on_the_same_folder_is_refused(tmp_path):
     folder = DemoFolder(tmp_path / "data")
     with open(folder.path / "demo.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ended = run_demo(folder.path)
+        ended = call(main, "demo", "--data-dir", str(folder.path))
     assert ended.returncode == 2
     assert "already running" in ended.stderr
 
