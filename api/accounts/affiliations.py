@@ -189,7 +189,8 @@ def _write(work: Work, claim: AffiliationClaim, host_org: str, other_org: str) -
     _require_room(work.session, host_org, other_org, claim.from_at, claim.until_at)
     starts = [(claim.from_at, claim.state)]
     if claim.until_at is not None:
-        starts.append((claim.until_at, Affiliation.INDEPENDENT.value))
+        # What stood before goes on: a ground that ends does not end another one.
+        starts.append((claim.until_at, _stood_before(work.session, host_org, other_org, claim.from_at)))
     digest = f" sha256:{claim.evidence_sha256}" if claim.evidence_sha256 else ""
     for at, state in starts:
         work.session.add(
@@ -204,6 +205,14 @@ def _write(work: Work, claim: AffiliationClaim, host_org: str, other_org: str) -
             )
         )
     work.session.flush()
+
+
+def _stood_before(session: Session, host_org: str, other_org: str, at: datetime) -> str:
+    """How two organisations stood to each other up to an instant; independent where nothing is known."""
+    event = AffiliationEvent
+    pair = (event.host_org == host_org, event.other_org == other_org, event.effective_at < at)
+    found = session.scalars(select(event.state).where(*pair).order_by(event.effective_at.desc()).limit(1)).one_or_none()
+    return Affiliation.INDEPENDENT.value if found is None else found
 
 
 def _require_room(

@@ -14,6 +14,7 @@ import hashlib
 import json
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -41,6 +42,10 @@ POLICY_MAY = "notice_days pay_within_days instrument_fee_cap_fen area_codes"
 Json = dict[str, Any]
 SHANGHAI = timezone(timedelta(hours=8))
 NOBODY: Json = {"charge_id": ""}
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 Events = dict[tuple[str, str], list[tuple[int, str]]]
 First = dict[str, tuple[Json, int]]
 MONTHS = {"month": 1, "quarter": 3, "year": 12}
@@ -376,7 +381,7 @@ def main() -> int:
     except Differs as error:
         sys.stdout.write(f"DIFFERS {error}\n")
         return 1
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         sys.stdout.write(f"DIFFERS the bundle cannot be read: {type(error).__name__}: {error}\n")
         return 1
     yuan = f"{head['payable_fen'] // 100}.{head['payable_fen'] % 100:02d} yuan"

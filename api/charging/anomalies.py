@@ -19,6 +19,7 @@ from store.upsert import insert_if_absent
 __all__ = [
     "CERTIFICATE_EXPIRED",
     "COVERAGE_BELOW_95",
+    "DISPUTED",
     "FEE_WITHOUT_SESSION",
     "anomalies_of",
     "anomalies_seen",
@@ -26,10 +27,13 @@ __all__ = [
     "decision_on",
     "find_anomaly",
     "find_visible",
+    "is_of_a_dispute",
     "raise_anomaly",
 ]
 
 RULE_VERSION = "1"
+DISPUTED = "disputed"
+"""A payer objects; further objections to the same charge are `disputed_2` and so on."""
 
 
 def raise_anomaly(
@@ -72,10 +76,18 @@ def raise_anomaly(
 def decide_anomaly(work: Work, anomaly_id: str, verdict: Verdict, note: str) -> AnomalyDecision:
     """Record a county officer's decision, once, with a reason.
 
-    Refused: 403, 404, 409 `already_decided`, 422 `note_missing`.
+    Refused: 403, 404, 409 `already_decided`, `disputed` (that of an objection is decided by what answers it), 422
+    `note_missing`.
     """
     work.require((Role.COUNTY_OFFICER,), "处理异常", "decide an anomaly")
     anomaly = find_anomaly(work.session, anomaly_id)
+    if is_of_a_dispute(anomaly) and decision_on(work.session, anomaly_id) is None:
+        raise conflict(
+            "disputed",
+            "该收费有未办结的异议;请以更正答复该异议,异常随之办结。",
+            "The payer disputes this charge; answer with a correction, which decides this as well.",
+            charge_id=anomaly.subject_id,
+        )
     if not note.strip():
         raise invalid("note_missing", "请写明处理理由。", "Write down why you decide so.", field="note")
     decision = {
@@ -99,6 +111,12 @@ def decide_anomaly(work: Work, anomaly_id: str, verdict: Verdict, note: str) -> 
         after={"verdict": verdict.value, "note": note.strip()},
     )
     return work.session.get_one(AnomalyDecision, anomaly_id)
+
+
+def is_of_a_dispute(anomaly: Anomaly) -> bool:
+    """Whether an anomaly says no more than that a payer objects to a charge."""
+    is_so = anomaly.rule == DISPUTED or anomaly.rule.startswith(f"{DISPUTED}_")
+    return is_so and anomaly.subject_kind == "charge"
 
 
 def find_anomaly(session: Session, anomaly_id: str) -> Anomaly:

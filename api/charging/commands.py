@@ -77,6 +77,7 @@ def _tree(found: Explanation) -> list[str]:
     lines += [f"├─ {day} was {kind.value} by the public calendar" for day, kind in days]
     for use in found.uses:
         lines.append(f"├─ session {use.session_id}: {use.running_ms / 1000:.1f} s running, {use.records} records")
+    lines += [f"├─ {hole.from_at:%Y-%m-%d %H:%M:%S} {hole.zh}\n│  {hole.en} ({hole.record})" for hole in found.holes]
     for kept in found.evidence:
         lines.append(f"├─ {kept.kind}: {kept.item_count} items, {kept.size_bytes} bytes, sha256 {kept.content_sha256}")
     lines += [f"├─ anomaly {each.rule}: {each.detail}" for each, _ in found.anomalies]

@@ -5,6 +5,7 @@ A correction may answer a dispute, or stand alone where the host found the error
 wrong, the usage ledger is corrected in the same transaction (store.ledger.correcting).
 """
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -15,9 +16,11 @@ from api.charging.access import is_system, may_see, require_host_role
 from api.charging.closing import close_booking, may_close
 from api.charging.corrections_rules import LineKey, corrected_ms, waived_lines, write_lines
 from api.charging.disputes import end_dispute, open_dispute, require_live
+from api.charging.documents import read_bridged
 from api.charging.repository import last_charge, take_booking
 from api.charging.reversal import reverse_charge
 from api.charging.service import Charged, recharge_booking
+from api.charging.use import told_by_presence
 from api.charging.waiting import correction_waits
 from api.errors import Refused, conflict, forbidden, invalid, not_found
 from api.work import Work
@@ -25,10 +28,10 @@ from store.canonical import canonical_json, sha256_hex
 from store.ledger import correct_usage
 from store.series import SeriesStore
 from store.tables.accounts import Role
-from store.tables.calendar import BookingUse
+from store.tables.calendar import Booking, BookingUse
 from store.tables.charging import Charge, ChargeLine, ChargePurpose
 from store.tables.disputes import Correction, CorrectionDecision, CorrectionKind, Dispute, DisputeOutcome
-from store.tables.registry import Instrument, UseDetection
+from store.tables.registry import Instrument
 from store.upsert import insert_if_absent
 from wire.ids import new_ulid
 
@@ -37,7 +40,8 @@ DECIDERS = (Role.COUNTY_OFFICER,)
 
 @dataclass(frozen=True)
 class Proposal:
-    """What somebody proposes. `metered_ms` is the running time of `session_id` within the booking, as it should be
+    """What somebody proposes. `metered_ms` is the running time of `session_id` within the booking, as it should be,
+    with the holes in it that are to be billed: once people have said it, the rule bridges nothing of that session
     (without a session: of the whole booking, where a check-in is the meter). `lines` are (component, item) to waive."""
 
     kind: CorrectionKind
@@ -200,7 +204,9 @@ def _check(session: Session, charge: Charge, correction: Correction, proposal: P
         )
     if kind is CorrectionKind.METERED:
         correction.metered_before_ms = _metered_now(session, charge, proposal)
-        if proposal.metered_ms == correction.metered_before_ms:
+        # Where the charge bridged holes of that session, the time the meter saw is news: nothing is bridged after it.
+        bridged = any(hole.session_id == proposal.session_id for hole in read_bridged(json.loads(charge.input)))
+        if proposal.metered_ms == correction.metered_before_ms and not bridged:
             raise _bad(
                 "metered_ms",
                 "计量时长没有变化;请填写更正后的时长。",
@@ -228,8 +234,11 @@ def _metered_now(session: Session, charge: Charge, proposal: Proposal) -> int:
     if proposal.metered_ms is None or proposal.metered_ms < 0:
         raise _bad("metered_ms", "请填写更正后的计量时长(毫秒)。", "Give the right running time in milliseconds.")
     if proposal.session_id is None:
-        detection = session.get_one(Instrument, charge.instrument_id).use_detection
-        if detection != UseDetection.CHECKIN.value:
+        booking, instrument = (
+            session.get_one(Booking, charge.booking_id),
+            session.get_one(Instrument, charge.instrument_id),
+        )
+        if not told_by_presence(session, booking, instrument):
             raise _bad("session_id", "请指明更正的是哪次使用。", "Say which session was metered wrongly.")
         return charge.metered_ms
     part = session.get(BookingUse, (proposal.session_id, charge.booking_id))

@@ -63,6 +63,11 @@ def waived_lines(session: Session, booking_id: str, before_revision: int | None 
     return frozenset(pair for text in found for pair in read_lines(text))
 
 
+def decided_sessions(session: Session, booking_id: str, before_revision: int | None = None) -> frozenset[str]:
+    """Return the sessions whose metered time approved corrections changed; `before_revision` as `corrected_ms`."""
+    return frozenset(session.execute(_DECIDED, _asked(booking_id, before_revision)).scalars())
+
+
 def write_lines(lines: Collection[LineKey]) -> str:
     """Return waived lines in the form that is stored."""
     return canonical_json([list(pair) for pair in sorted(set(lines))]).decode()
@@ -98,6 +103,7 @@ _METERED = _approved(
     CorrectionKind.METERED,
 )
 _METERED_OF_SESSION = _METERED.where(Correction.session_id == bindparam("session"))
+_DECIDED = _approved(select(Correction.session_id), CorrectionKind.METERED).where(Correction.session_id.is_not(None))
 _WAIVED = _approved(select(Correction.lines), CorrectionKind.WAIVER)
 
 

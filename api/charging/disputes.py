@@ -11,7 +11,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from api.charging.access import may_see, visible_to
-from api.charging.anomalies import raise_anomaly
+from api.charging.anomalies import DISPUTED, raise_anomaly
 from api.charging.repository import last_charge, take_booking, take_statement
 from api.charging.statements_window import dispute_days
 from api.charging.waiting import dispute_is_open
@@ -24,8 +24,6 @@ from store.tables.charging import Charge, ChargeLine, Statement, StatementLine
 from store.tables.disputes import Correction, CorrectionDecision, Dispute, DisputeEnd, DisputeOutcome
 from store.upsert import insert_if_absent
 from wire.ids import new_ulid
-
-DISPUTED = "disputed"
 
 
 def raise_dispute(work: Work, charge_id: str, reason: str, line_no: int | None = None) -> Dispute:

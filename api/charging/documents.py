@@ -11,6 +11,7 @@ from typing import Any
 
 from api.charging.rating_types import (
     Asked,
+    Bridged,
     Discount,
     Ending,
     ManualItem,
@@ -29,7 +30,8 @@ from wire.clock import to_ms
 INPUT_SCHEMA = "openlab.rating_input/1"
 INPUT_SCHEMA_2 = "openlab.rating_input/2"
 INPUT_SCHEMA_3 = "openlab.rating_input/3"
-_INPUT_SCHEMAS = (INPUT_SCHEMA, INPUT_SCHEMA_2, INPUT_SCHEMA_3)
+INPUT_SCHEMA_4 = "openlab.rating_input/4"
+_INPUT_SCHEMAS = (INPUT_SCHEMA, INPUT_SCHEMA_2, INPUT_SCHEMA_3, INPUT_SCHEMA_4)
 QUOTE_SCHEMA = "openlab.quote/1"
 QUOTE_SCHEMA_2 = "openlab.quote/2"
 CHARGE_SCHEMA = "openlab.charge/1"
@@ -68,8 +70,8 @@ _LINE_FIELDS = ("line_no", "component", "item_code", "quantity", "per_quantity",
 def input_document(given: RatingInput) -> bytes:
     """Return what is stored as a charge's input. The tariff stands in it by its hash.
 
-    Plain use is a document of /1, so what the first calculation stored keeps its bytes; whatever says more is /2, and
-    what says anything of the public calendar /3.
+    Plain use is a document of /1, so what the first calculation stored keeps its bytes; whatever says more is /2,
+    what says anything of the public calendar /3, and what names bridged holes /4.
     """
     fields: dict[str, Any] = {
         "schema": INPUT_SCHEMA if given.is_plain else INPUT_SCHEMA_2,
@@ -97,6 +99,11 @@ def _more_fields(given: RatingInput) -> dict[str, Any]:
         if given.times.days:
             fields["schema"] = INPUT_SCHEMA_3
             fields["times"]["days"] = [[day, kind.value] for day, kind in given.times.days]
+    if given.bridged:
+        fields["schema"] = INPUT_SCHEMA_4
+        fields["bridged"] = [
+            [hole.session_id, hole.record, hole.from_ms, hole.to_ms, hole.ms] for hole in given.bridged
+        ]
     if isinstance(given.instead, Ending):
         fields["ending"] = dict(vars(given.instead)) | {"purpose": given.instead.purpose.value}
     elif given.instead is not None:
@@ -121,7 +128,13 @@ def read_input(document: str | bytes, tariff: TariffBody) -> RatingInput:
         read_times(fields),
         read_asked(fields),
         _read_instead(fields),
+        read_bridged(fields),
     )
+
+
+def read_bridged(fields: Mapping[str, Any]) -> tuple[Bridged, ...]:
+    """Return the bridged holes that an input of any schema names."""
+    return tuple(Bridged(*hole) for hole in fields.get("bridged", ()))
 
 
 def read_asked(fields: Mapping[str, Any]) -> Asked:

@@ -18,7 +18,6 @@ from api.charging import (
 from api.charging import schemas as s
 from api.charging import statement_schemas as b
 from api.charging.repository import charges_seen, statement_parts, statement_seen
-from api.charging.reversal import reverse_charge
 from api.deps import Once, public_reads, reads, writes
 from api.pagination import WantedPage, paginate
 from api.problems import problems
@@ -104,18 +103,6 @@ def read_charge(charge_id: str, work: Annotated[Work, reads(*_READERS)]) -> s.Ch
 def explain_charge(charge_id: str, work: Annotated[Work, reads(*_READERS)]) -> s.ExplanationAnswer:
     """Line -> price list and rule -> use -> session -> records -> frozen evidence with its hash."""
     return s.ExplanationAnswer.of(explain.explain_charge(work, charge_id))
-
-
-@router.post(
-    "/charges/{charge_id}/reversal",
-    status_code=201,
-    response_model=s.ChargeAnswer,
-    summary="Take a whole charge back",
-    responses=problems(404),
-)
-def reverse(charge_id: str, asked: s.ReversalAsked, work: Annotated[Work, writes(*_SIGNERS)], once: Once) -> Response:
-    """Posts the same lines with opposite signs; nothing is edited."""
-    return once(lambda: s.ChargeAnswer.model_validate(reverse_charge(work, charge_id, asked.reason)))
 
 
 @router.get("/statements", summary="The statements you may see, newest month first")

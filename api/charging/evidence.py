@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import and_, bindparam, case, select
 from sqlalchemy.orm import Session
@@ -29,7 +30,14 @@ _KEPT_RECORDS = (RecordKind.OPEN.value, RecordKind.CLOSE.value, RecordKind.GAP.v
 
 # Put together once: building a statement costs more than the database's answer to it.
 _SPANS = (
-    select(BookingUse.session_id, BookingUse.from_at, BookingUse.to_at, Metering.sample_period_ms)
+    select(
+        BookingUse.session_id,
+        BookingUse.from_at,
+        BookingUse.to_at,
+        Metering.sample_period_ms,
+        BookingUse.unknown_ms,
+        BookingUse.matched_at,
+    )
     .join(UsageSession, UsageSession.session_id == BookingUse.session_id)
     .join(
         Metering,
@@ -62,12 +70,14 @@ _RECORDS = (
 
 @dataclass(frozen=True)
 class UseSpan:
-    """The part [from_ms, to_ms) of one session that belongs to a booking, and how often its meter samples."""
+    """The part [from_ms, to_ms) of one session that belongs to a booking, how often its meter samples, and how much of
+    the part nobody knows by the odometers."""
 
     session_id: str
     from_ms: int
     to_ms: int
     period_ms: int
+    unknown_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -199,10 +209,11 @@ def unpack(row: ChargeEvidence) -> bytes:
     return content
 
 
-def use_spans(session: Session, booking_id: str) -> list[UseSpan]:
-    """Return the booking's parts of sessions in time order."""
-    rows = session.execute(_SPANS, {"booking": booking_id})
-    spans = [UseSpan(row[0], to_ms(row[1]), to_ms(row[2]), row[3]) for row in rows]
+def use_spans(session: Session, booking_id: str, until: datetime | None = None) -> list[UseSpan]:
+    """Return the booking's parts of sessions in time order; with `until` those that were matched by then."""
+    rows = session.execute(_SPANS, {"booking": booking_id}).all()
+    rows = rows if until is None else [row for row in rows if row.matched_at <= until]
+    spans = [UseSpan(row[0], to_ms(row[1]), to_ms(row[2]), row[3], row[4]) for row in rows]
     return sorted(spans, key=lambda span: (span.from_ms, span.session_id))
 
 
@@ -215,11 +226,12 @@ def gather(session: Session, series: SeriesStore, instrument_id: str, spans: Seq
         expected, present = expected + sifted.expected, present + sifted.present
         kept += sifted.kept
     coverage_bp = present * 10_000 // expected if expected else 0
-    records = _records(session, [span.session_id for span in spans])
+    records = records_of(session, [span.session_id for span in spans])
     return Evidence(sample_lines(kept), record_lines(records), coverage_bp)
 
 
-def _records(session: Session, session_ids: Sequence[str]) -> list[tuple[str, str, int, bytes]]:
+def records_of(session: Session, session_ids: Iterable[str]) -> list[tuple[str, str, int, bytes]]:
+    """Return the open, close and gap records of sessions as (agent, stream, seq, payload as sent)."""
     # A booking has few sessions, mostly one.
     rows = [row for one in sorted(set(session_ids)) for row in session.execute(_RECORDS, {"session": one})]
     return list({(row[0], row[1], row[2]): (row[0], row[1], row[2], bytes(row[3])) for row in rows}.values())

@@ -13,21 +13,25 @@ from sqlalchemy.orm import Session
 
 from api.charging.access import may_see
 from api.charging.anomalies import anomalies_of
-from api.charging.corrections_rules import WAIVER_RULE
+from api.charging.bridged import LeftHole, bridge
+from api.charging.corrections_rules import WAIVER_RULE, decided_sessions
 from api.charging.disputes import corrections_of, disputes_of
 from api.charging.documents import rated_lines, read_input
-from api.charging.evidence import CurveSummary, summary, unpack
+from api.charging.evidence import CurveSummary, read_record_lines, summary, unpack, use_spans
 from api.charging.rating import RatedLine, RatingInput, rate
+from api.charging.rating_types import Bridged
 from api.charging.sentences import Sentence, explain_line
+from api.charging.sentences_holes import explain_hole
 from api.charging.tariffs import TariffInForce, pinned_tariff
 from api.errors import not_found
 from api.work import Work
 from store.money import yuan
 from store.tables.audit import Anomaly, AnomalyDecision
 from store.tables.calendar import BookingUse
-from store.tables.charging import Charge, ChargeEvidence, ChargeLine, EvidenceKind
+from store.tables.charging import Charge, ChargeEvidence, ChargeLine, ChargePurpose, EvidenceKind
 from store.tables.disputes import Correction, CorrectionDecision, Dispute, DisputeEnd
 from store.tables.usage import UsageRecordRow, UsageSession
+from wire.clock import from_ms
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,20 @@ class ExplainedUse:
     open_seq: int
     close_seq: int | None
     records: int
+
+
+@dataclass(frozen=True)
+class ExplainedHole:
+    """A hole in the use, with its record. `billed_ms` counts as use by rule; where that is 0, `why_not` says why."""
+
+    session_id: str
+    record: str
+    from_at: datetime
+    to_at: datetime
+    billed_ms: int
+    why_not: str
+    zh: str
+    en: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,7 @@ class Explanation:
     list_fen: int
     saving_fen: int
     uses: tuple[ExplainedUse, ...]
+    holes: tuple[ExplainedHole, ...]
     evidence: tuple[ExplainedEvidence, ...]
     anomalies: tuple[tuple[Anomaly, AnomalyDecision | None], ...]
     revisions: tuple[Charge, ...] = ()
@@ -100,6 +119,7 @@ def explain_charge(work: Work, charge_id: str) -> Explanation:
         given,
         *_list_and_saving(charge, given),
         tuple(_uses(work.session, charge.booking_id)),
+        _holes(work.session, charge, given),
         tuple(_evidence(work.session, charge_id)),
         tuple(anomalies_of(work.session, "charge", charge_id)),
         revisions,
@@ -168,6 +188,24 @@ def _uses(session: Session, booking_id: str) -> list[ExplainedUse]:
         .where(BookingUse.booking_id == booking_id)
     )
     return sorted((ExplainedUse(*row) for row in rows), key=lambda use: (use.from_at, use.session_id))
+
+
+def _holes(session: Session, charge: Charge, given: RatingInput) -> tuple[ExplainedHole, ...]:
+    """The holes as the charge has them, and those that it left out, by the records that were frozen with it."""
+    found = [_hole(hole, hole.ms, "") for hole in given.bridged]
+    frozen = session.get(ChargeEvidence, (charge.charge_id, EvidenceKind.RECORDS.value))
+    if frozen is not None and charge.purpose == ChargePurpose.USE.value:
+        spans = use_spans(session, charge.booking_id, charge.recorded_at)
+        decided = decided_sessions(session, charge.booking_id, charge.revision)
+        left = bridge(spans, read_record_lines(unpack(frozen)), charge.calc_version, decided).left
+        found += [_hole(hole, 0, hole.why_not) for hole in left]
+    return tuple(sorted(found, key=lambda hole: (hole.from_at, hole.record)))
+
+
+def _hole(hole: Bridged | LeftHole, billed_ms: int, why_not: str) -> ExplainedHole:
+    said = explain_hole((billed_ms or hole.to_ms - hole.from_ms) // 1000, why_not)
+    where = (hole.session_id, hole.record, from_ms(hole.from_ms), from_ms(hole.to_ms))
+    return ExplainedHole(*where, billed_ms, why_not, said.zh, said.en)
 
 
 def _evidence(session: Session, charge_id: str) -> list[ExplainedEvidence]:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from api.charging.posting import post_without_use
 from api.charging.rating_types import Ending, RatingInput
@@ -17,8 +18,9 @@ from api.charging.repository import last_charge
 from api.charging.reversal import reverse_charge
 from api.charging.tariff_body import UserCategory
 from api.charging.tariffs import pinned_tariff
+from api.charging.waiting import is_undecided
 from api.work import Work
-from store.tables.calendar import Booking, BookingMode, CalendarKind, CalendarRow, UsePurpose
+from store.tables.calendar import Booking, BookingMode, BookingState, CalendarKind, CalendarRow, UsePurpose
 from store.tables.charging import ChargePurpose
 from store.tables.registry import Instrument, RunStatus
 
@@ -36,6 +38,14 @@ def charge_no_show(work: Work, booking: Booking, unproved: str) -> dict[str, Any
     if unproved:
         return {"fee_waived": f"not witnessed: {unproved}"}
     return _charge(work, booking, ChargePurpose.NO_SHOW, 0)
+
+
+def no_show_is_questioned(session: Session, booking: Booking) -> bool:
+    """Whether the fee of a no-show stands and somebody's dispute or correction of it waits: it is answered first."""
+    if booking.state != BookingState.NO_SHOW.value:
+        return False
+    live = last_charge(session, booking.booking_id, ChargePurpose.NO_SHOW.value)
+    return live is not None and live.revision % 2 == 1 and is_undecided(session, live.charge_id)
 
 
 def void_no_show(work: Work, booking: Booking) -> dict[str, Any]:

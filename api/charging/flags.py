@@ -6,6 +6,10 @@ detail holds the figures that it was judged by.
 
 from dataclasses import dataclass
 
+from api.charging.bridged import DECIDED, LeftHole
+from store.periods import SHANGHAI
+from wire.clock import from_ms
+
 COVERAGE_MIN_BP = 9_500
 ALLOWANCE_S = 900
 ALLOWANCE_DIVISOR = 10
@@ -16,6 +20,10 @@ FEE_WITHOUT_SESSION = "fee_without_session"
 BILLED_ABOVE_METERED = "billed_above_metered"
 PRICE_ABOVE_LIST = "price_above_list"
 BACK_DATED_BOOKING = "back_dated_booking"
+HOLE_NOT_BRIDGED = "hole_not_bridged"
+HOLES_TOLD_FROM_MS = 60_000
+"""Unknown time below this is said in the explanation of the charge only: nobody has to look at an agent's restart."""
+HOLES_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class ChargeFacts:
     booked_at_ms: int
     slot_from_ms: int
     used_from_ms: int | None
+    holes_left: tuple[LeftHole, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Finding:
 
     rule: str
     detail: str
+    blocks_reward: bool = True
 
 
 def findings(facts: ChargeFacts) -> tuple[Finding, ...]:
@@ -65,4 +75,16 @@ def findings(facts: ChargeFacts) -> tuple[Finding, ...]:
         used = "" if facts.used_from_ms is None else f", used from {facts.used_from_ms} ms"
         told = f"booked at {facts.booked_at_ms} ms, slot from {facts.slot_from_ms} ms{used}"
         found.append(Finding(BACK_DATED_BOOKING, told))
+    left = [hole for hole in facts.holes_left if hole.why_not != DECIDED]
+    if sum(hole.to_ms - hole.from_ms for hole in left) >= HOLES_TOLD_FROM_MS:
+        # It costs the host and nobody else: the reward of what was billed does not wait for it.
+        told = "; ".join(_hole(hole) for hole in left[:HOLES_NAMED])
+        more = len(left) - HOLES_NAMED
+        found.append(Finding(HOLE_NOT_BRIDGED, told + (f"; {more} more" if more > 0 else ""), blocks_reward=False))
     return tuple(found)
+
+
+def _hole(hole: LeftHole) -> str:
+    since, until = (from_ms(ms).astimezone(SHANGHAI).strftime("%Y-%m-%d %H:%M:%S") for ms in (hole.from_ms, hole.to_ms))
+    seconds = (hole.to_ms - hole.from_ms) // 1000
+    return f"{hole.record}: {seconds} s not billed, {since} to {until} ({hole.why_not}), session {hole.session_id}"

@@ -45,6 +45,7 @@ def use_input(session: Session, booking: Booking, use: Use, tariff: TariffBody) 
         quantity,
         _times(session, booking, use, tariff),
         Asked(ordered.rush, ordered.options, discounts_of(session, booking.booking_id)),
+        bridged=use.holes.bridged,
     )
 
 
@@ -85,6 +86,8 @@ def _times(session: Session, booking: Booking, use: Use, tariff: TariffBody) -> 
     bands = [time.bands for time in times if time.bands is not None]
     slot_from_ms = to_ms(booking.slot_from)
     pieces = list(_pieces(session, used, bands, Times(slot_from_ms, days=days).day_kinds))
+    # A bridged hole is a piece of its own, so that the band it lies in is the band it costs.
+    pieces = [Piece(hole.from_ms, hole.to_ms, hole.ms) for hole in use.holes.bridged] + pieces
     if not pieces and use.metered_ms:
         # Nothing measures the instrument: the presence between check-in and check-out is the use.
         start = _presence_from(booking)

@@ -20,7 +20,9 @@ from api.charging.reversal import require_reason
 from api.charging.tariff_body import UserCategory
 from api.charging.tariffs import pinned_tariff
 from api.errors import conflict, invalid, not_found
+from api.schemas import FEN_MAX
 from api.work import Work
+from store.money import yuan
 from store.tables.accounts import Role
 from store.tables.audit import AuditEvent
 from store.tables.calendar import Booking, BookingMode, UsePurpose
@@ -52,7 +54,8 @@ class ManualProposal:
 def propose_manual_charge(work: Work, booking_id: str, items: Sequence[ManualItem], reason: str) -> ManualProposal:
     """Record items to charge under the actor's name. Nothing is charged by it.
 
-    Refused: 404, 403, 422 `reason_missing`, 422 `no_items`, 422 `item_twice`, 409 `not_a_customers` booking.
+    Refused: 404, 403, 422 `reason_missing`, `no_items`, `item_twice`, `bad_amount` (more than any amount here may be),
+    409 `not_a_customers` booking.
     """
     require_reason(reason)
     booking = work.session.get(Booking, booking_id)
@@ -157,6 +160,13 @@ def _check(booking: Booking, items: Sequence[ManualItem]) -> None:
         )
     if not items:
         raise invalid("no_items", "请至少填写一项。", "Give at least one item.", field="items")
+    if sum(item.quantity * item.unit_fen for item in items) > FEN_MAX:
+        raise invalid(
+            "bad_amount",
+            f"合计超过 {yuan(FEN_MAX)} 元;请核对数量和单价。",
+            f"It comes to more than {yuan(FEN_MAX)} yuan; check quantities and prices.",
+            field="items",
+        )
     if len({item.code for item in items}) != len(items):
         raise invalid(
             "item_twice",

@@ -158,18 +158,21 @@ def _credits_alone(session: Session, charge: Charge, freed_from: str | None) -> 
     """The payer's credit at a host, its payments locked in the order in which they came."""
     if not credits_of(session, charge.host_id, charge.payer_org):
         return []
+    # Of all that a payer ever paid only what a reversal set free can be credit.
+    freed = select(CreditEntry.payment_id).where(CreditEntry.kind == CreditKind.RELEASE.value)
+    if freed_from is not None:
+        freed = freed.where(CreditEntry.charge_id == freed_from)
     query = (
         select(Payment)
         .join(Statement, Statement.statement_id == Payment.statement_id)
-        .where(Statement.host_id == charge.host_id, Statement.payer_org == charge.payer_org)
+        .where(
+            Statement.host_id == charge.host_id,
+            Statement.payer_org == charge.payer_org,
+            Payment.payment_id.in_(freed),
+        )
         .order_by(Payment.received_at, Payment.payment_id)
         .with_for_update(of=Payment)
     )
-    if freed_from is not None:
-        freed = select(CreditEntry.payment_id).where(
-            CreditEntry.charge_id == freed_from, CreditEntry.kind == CreditKind.RELEASE.value
-        )
-        query = query.where(Payment.payment_id.in_(freed))
     payments = session.execute(query).scalars()
     found = [Credit(row.payment_id, row.tender, credit_fen(session, row.payment_id)) for row in payments]
     return [credit for credit in found if credit.left_fen > 0]

@@ -1,7 +1,7 @@
 """What a use costs. Pure, integers only: the same function makes the quote, the charge and the recomputation.
 
 Called by booking (quote), charging (charge) and verification (`calc_version` stays with each charge, and an old
-function is never edited: a changed rule is a new entry of CALC_VERSIONS). The rules are in rating_v1 to rating_v3,
+function is never edited: a changed rule is a new entry of CALC_VERSIONS). The rules are in rating_v1 to rating_v4,
 what goes in and comes out in rating_types.
 """
 
@@ -26,6 +26,7 @@ from api.charging.rating_types import (
 from api.charging.rating_v1 import billed_time, rate_v1
 from api.charging.rating_v2 import rate_v2
 from api.charging.rating_v3 import rate_v3
+from api.charging.rating_v4 import rate_v4
 from api.charging.tariff_body import TariffBody, UserCategory
 from store.tables.calendar import BookingMode
 
@@ -50,10 +51,11 @@ __all__ = [
     "rate",
 ]
 
-CURRENT_CALC_VERSION = "3"
+CURRENT_CALC_VERSION = "4"
 CALC_VERSIONS: MappingProxyType[str, Callable[[RatingInput], Rated]] = MappingProxyType(
-    {"1": rate_v1, "2": rate_v2, "3": rate_v3}
+    {"1": rate_v1, "2": rate_v2, "3": rate_v3, "4": rate_v4}
 )
+_BRIDGE_NOTHING = frozenset({"1", "2", "3"})
 
 
 def rate(given: RatingInput, calc_version: str = CURRENT_CALC_VERSION) -> Rated:
@@ -62,6 +64,8 @@ def rate(given: RatingInput, calc_version: str = CURRENT_CALC_VERSION) -> Rated:
     if calculation is None:
         known = ", ".join(CALC_VERSIONS)
         raise UnknownCalcVersion(f"no calculation is called {calc_version!r}; this program has {known}")
+    if given.bridged and calc_version in _BRIDGE_NOTHING:
+        raise Unpriceable(f"calculation {calc_version} knows no bridged holes")
     return calculation(given)
 
 

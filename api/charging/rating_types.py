@@ -1,6 +1,6 @@
 """What goes into a price and what comes out: frozen values without any rule. Pure.
 
-Shared by the calculations (rating_v1, rating_v2), the documents that are hashed and the sentences that explain.
+Shared by the calculations (rating_v1 to rating_v4), the documents that are hashed and the sentences that explain.
 """
 
 from dataclasses import dataclass
@@ -60,6 +60,22 @@ class Times:
     def day_kinds(self) -> dict[int, Day]:
         """Number of the day -> what it is."""
         return {number_of_day(day): kind for day, kind in self.days}
+
+
+@dataclass(frozen=True)
+class Bridged:
+    """`ms` of a hole in a session's records that count as running by rule: [from_ms, to_ms) in UTC milliseconds is what
+    of it lies in the booking's part. `record` is agent/stream/seq of the gap record."""
+
+    session_id: str
+    record: str
+    from_ms: int
+    to_ms: int
+    ms: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ms <= self.to_ms - self.from_ms:
+            raise ValueError(f"{self} counts more than its hole, or nothing")
 
 
 @dataclass(frozen=True)
@@ -124,8 +140,9 @@ NOTHING_ASKED = Asked()
 class RatingInput:
     """Everything a price depends on. `slot_ms` is the booked time, `running_ms` the metered time of all sessions.
 
-    `instead`: the charge is not for use but for a booking's end or for items entered by hand. Raises ValueError for
-    numbers that are none, and for pieces that do not add up to `running_ms`.
+    `instead`: the charge is not for use but for a booking's end or for items entered by hand. `bridged`: holes that
+    `running_ms` includes. Raises ValueError for numbers that are none, for pieces that do not add up to `running_ms`
+    and for holes above it.
     """
 
     tariff: TariffBody
@@ -137,6 +154,7 @@ class RatingInput:
     times: Times | None = None
     asked: Asked = NOTHING_ASKED
     instead: Ending | tuple[ManualItem, ...] | None = None
+    bridged: tuple[Bridged, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("slot_ms", "running_ms", "quantity"):
@@ -145,13 +163,15 @@ class RatingInput:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 0")
         if self.times is not None and sum(piece.running_ms for piece in self.times.pieces) != self.running_ms:
             raise ValueError("the pieces do not add up to running_ms")
+        if sum(hole.ms for hole in self.bridged) > self.running_ms:
+            raise ValueError("more was bridged than running_ms")
         if isinstance(self.instead, tuple) and len({item.code for item in self.instead}) != len(self.instead):
             raise ValueError("two manual items have one code")
 
     @property
     def is_plain(self) -> bool:
         """Whether it says nothing that the first calculation does not know."""
-        return self.times is None and self.asked == NOTHING_ASKED and self.instead is None
+        return self.times is None and self.asked == NOTHING_ASKED and self.instead is None and not self.bridged
 
 
 @dataclass(frozen=True)

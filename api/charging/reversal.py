@@ -56,7 +56,12 @@ def reverse_charge(work: Work, charge_id: str, reason: str, *, by_correction: bo
         "charge.reversed",
         f"charge:{charge_id}",
         host_id=original.host_id,
-        after={"reversal": reversal.charge_id, "total_fen": reversal.total_fen, "reason": reversal.reason},
+        after={
+            "reversal": reversal.charge_id,
+            "row_hash": reversal.row_hash,
+            "total_fen": reversal.total_fen,
+            "reason": reversal.reason,
+        },
     )
     return reversal
 

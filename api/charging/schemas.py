@@ -79,6 +79,7 @@ class ChargeAnswer(Answer):
     total_fen: Fen
     net_fen: Fen
     metered_ms: int
+    bridged_ms: int = Field(description="How much of `metered_ms` nobody saw: holes bridged by rule (docs/billing.md)")
     internal: bool
     has_session: bool
     certificate_valid: bool
@@ -135,6 +136,19 @@ class ExplainedUseAnswer(Answer):
     open_seq: int
     close_seq: int | None
     records: int
+
+
+class ExplainedHoleAnswer(Answer):
+    """A hole in the use. `billed_ms`: what of it was bridged by rule, 0 where it was not; then `why_not` is a code."""
+
+    session_id: str
+    record: str
+    from_at: Instant
+    to_at: Instant
+    billed_ms: int
+    why_not: str
+    zh: str
+    en: str
 
 
 class CurveAnswer(Answer):
@@ -209,6 +223,7 @@ class ExplanationAnswer(Answer):
     days: dict[str, str]
     """Days of the public calendar that the price looked at: `holiday`, or the day of the week it was like."""
     uses: list[ExplainedUseAnswer]
+    holes: list[ExplainedHoleAnswer]
     evidence: list[EvidenceAnswer]
     anomalies: list[AnomalyAnswer]
     revisions: list[RevisionAnswer]
@@ -237,15 +252,10 @@ class ExplanationAnswer(Answer):
             quantity=found.given.quantity,
             days={} if found.given.times is None else {day: kind.value for day, kind in found.given.times.days},
             uses=[ExplainedUseAnswer.model_validate(use) for use in found.uses],
+            holes=[ExplainedHoleAnswer.model_validate(each) for each in found.holes],
             evidence=[EvidenceAnswer.model_validate(each) for each in found.evidence],
             anomalies=[AnomalyAnswer.of(*each) for each in found.anomalies],
             revisions=[RevisionAnswer.model_validate(each) for each in found.revisions],
             disputes=[DisputeAnswer.of(*each) for each in found.disputes],
             corrections=[CorrectionAnswer.of(*each) for each in found.corrections],
         )
-
-
-class ReversalAsked(Question):
-    """Why a charge is taken back."""
-
-    reason: Reason

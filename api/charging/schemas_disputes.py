@@ -16,7 +16,7 @@ class DisputeAsked(Question):
     """What the payer objects to: a charge, or one line of it."""
 
     reason: Words
-    line_no: Annotated[int, Field(ge=1)] | None = None
+    line_no: Annotated[int, Field(ge=1, le=10**6)] | None = None
 
 
 class WithdrawalAsked(Question):

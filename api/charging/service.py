@@ -179,6 +179,7 @@ def _raise_anomalies(work: Work, charge: Charge, booking: Booking, use: Use, giv
         booked_at_ms=to_ms(booking.created_at),
         slot_from_ms=to_ms(booking.slot_from),
         used_from_ms=min((span.from_ms for span in use.spans), default=None),
+        holes_left=use.holes.left,
     )
     for found in findings(facts):
         anomalies.raise_anomaly(
@@ -188,4 +189,5 @@ def _raise_anomalies(work: Work, charge: Charge, booking: Booking, use: Use, giv
             subject_id=charge.charge_id,
             host_id=charge.host_id,
             detail=found.detail,
+            blocks_reward=found.blocks_reward,
         )

@@ -50,7 +50,13 @@ _OF_PAYER = (
     Statement.payer_org == bindparam("payer"),
     Statement.month == bindparam("month"),
 )
-_DRAFT = select(Statement).where(*_OF_PAYER, Statement.state == StatementState.DRAFT.value)
+# Locked: whoever issues or finalises it at this moment is waited for, and what became of it is seen.
+_DRAFT = (
+    select(Statement)
+    .where(*_OF_PAYER, Statement.state == StatementState.DRAFT.value)
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
 _LAST_PART = select(func.coalesce(func.max(Statement.part), 0)).where(*_OF_PAYER)
 _ITEMS = (
     select(Charge.charge_id, Charge.row_hash, StatementLine.amount_fen, Charge.net_fen)

@@ -5,8 +5,10 @@ change it afterwards. Approving it publishes exactly those bytes with both names
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
@@ -86,6 +88,14 @@ def tariff_in_force(session: Session, instrument_id: str, at: datetime) -> Tarif
         )
     found = _in_force(row)
     session.info.setdefault("tariffs", {})[found.tariff_id, found.version] = found
+    return found
+
+
+def tariff_from(session: Session, columns: Sequence[Any]) -> TariffInForce:
+    """Return the version whose columns somebody has read, in the order of the fields of TariffInForce."""
+    tariff_id, version, body, *others = columns
+    found = TariffInForce(tariff_id, version, read_body(body), *others)
+    session.info.setdefault("tariffs", {})[tariff_id, version] = found
     return found
 
 

@@ -181,7 +181,7 @@ class CellReader:
     ) -> Iterator[Row]:
         """Yield the rows under a title; as many as it says. `also` gives what the further columns `more` must say."""
         found, count = self.take(2)
-        self.require(found == heading and count.isdigit(), f"{self.row} should be {heading!r} and a count")
+        self.require(found == heading and self.number(count) >= 0, f"{self.row} should be {heading!r} and a count")
         columns = header(kind)
         self.expect([*columns, *more])
         names = [field.name for field in fields(kind)]

@@ -4,6 +4,7 @@ saved them again. Pure, standard library. A formula is not read: a cell that has
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,9 +15,18 @@ from api.exports.cells import BadExport
 BYTES_AT_MOST = 2 * 1024**3
 """Of one part of a workbook, unpacked; a million lines are a tenth of it."""
 
+ROWS_AT_MOST = 1_048_576
+"""What a sheet can hold."""
+
 _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _LINK = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, LookupError, ValueError, ElementTree.ParseError, NotImplementedError),
+    *(EOFError, OSError, RuntimeError),
+)
+"""What reading an archive of others raises: damaged, cut off, encrypted, of an unknown way to pack."""
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_ROW = re.compile(r"[0-9]{1,7}")
 _REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]+)")
 _WIDTH = 64
 """Rows are filled up with empty cells: a spreadsheet leaves those at the end out."""
@@ -36,7 +46,10 @@ class Sheet:
         for _, element in _parsed(self._part, self.name):
             if element.tag != f"{_MAIN}row":
                 continue
-            number = int(element.get("r", last + 1))
+            said = element.get("r", str(last + 1))
+            if not _ROW.fullmatch(said) or not last < int(said) <= ROWS_AT_MOST:
+                raise BadExport(f"sheet {self.name}: no row after row {last} has the number {said!r}")
+            number = int(said)
             for empty in range(last + 1, number):
                 yield f"sheet {self.name}, row {empty}", [""] * _WIDTH
             last = number
@@ -63,7 +76,7 @@ class Sheet:
             return _number(value)
         if kind != "s":
             return _unescaped(value)
-        if not value.isdigit() or int(value) >= len(self._strings):
+        if not _ROW.fullmatch(value) or int(value) >= len(self._strings):
             raise BadExport(f"sheet {self.name}, row {number}: no text has the number {value!r}")
         return self._strings[int(value)]
 
@@ -80,7 +93,7 @@ def read_sheets(data: bytes) -> list[Sheet]:
                 Sheet(sheet.get("name", ""), _part(archive, _path(targets.get(sheet.get(_LINK), ""))), strings)
                 for sheet in book.iter(f"{_MAIN}sheet")
             ]
-    except (zipfile.BadZipFile, KeyError, ElementTree.ParseError, NotImplementedError, EOFError, OSError) as error:
+    except _UNREADABLE as error:
         raise BadExport(f"this is no workbook that can be read: {error}") from None
     if not found:
         raise BadExport("the workbook has no sheet")
@@ -90,7 +103,7 @@ def read_sheets(data: bytes) -> list[Sheet]:
 def _parsed(part: bytes, name: str) -> Iterator[tuple[str, ElementTree.Element]]:
     try:
         yield from ElementTree.iterparse(io.BytesIO(part), events=("end",))
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # an encoding that nobody knows
         raise BadExport(f"sheet {name}: {error}") from None
 
 

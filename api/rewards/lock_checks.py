@@ -5,11 +5,11 @@ from sqlalchemy.orm import Session
 from api.errors import conflict
 from api.rewards import repository
 from api.rewards.computing import result_document, run_head, stored_result
-from api.rewards.policies import policy_version
+from api.rewards.policies import policy_version, version_from
 from api.rewards.repository import RunLine
 from api.rewards.snapshot import InputSums
 from store.canonical import sha256_hex
-from store.tables.rewards import RewardRun
+from store.tables.rewards import RewardRun, RunState
 
 
 def refuse_if_damaged(session: Session, run: RewardRun) -> None:
@@ -30,7 +30,9 @@ def refuse_if_damaged(session: Session, run: RewardRun) -> None:
 
 
 def refuse_if_outdated(session: Session, run: RewardRun) -> None:
-    """Raise 409 `run_outdated` where a run was locked since this one was prepared, so that its difference is stale."""
+    """Raise 409 `run_outdated` where a run was locked since this one was prepared, so that its difference is stale, or
+    where another version of the policy came into force for its period, which nothing was granted by yet."""
+    _refuse_if_superseded(session, run)
     stored = repository.stored_results(session, run.run_id)
     granted = repository.granted_before(session, RunLine.of(run), run.run_no)
     owed = repository.owed_by_host(session)
@@ -41,6 +43,19 @@ def refuse_if_outdated(session: Session, run: RewardRun) -> None:
             "run_outdated",
             "编制之后又有其他核算被锁定;请撤回并重新编制。",
             "Another run was locked after this one was prepared; withdraw it and prepare it again.",
+            run_id=run.run_id,
+        )
+
+
+def _refuse_if_superseded(session: Session, run: RewardRun) -> None:
+    if repository.newest_run(session, RunLine.of(run), RunState.LOCKED) is not None:
+        return  # what was granted once stays under the policy it was granted by
+    row = version_from(session, run.policy_id, run.period_first)
+    if row is None or row.version != run.policy_version:
+        raise conflict(
+            "run_outdated",
+            "编制之后该期间的奖励政策有了新版本;请撤回并重新编制。",
+            "Another version of the policy was published for this period; withdraw the run and prepare it again.",
             run_id=run.run_id,
         )
 

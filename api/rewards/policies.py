@@ -208,12 +208,7 @@ def policy_for_period(session: Session, policy_id: str, kind: PeriodKind, first:
     """
     if session.get(RewardPolicy, policy_id) is None:
         raise not_found("奖励政策", "reward policy", policy_id)
-    row = session.execute(
-        select(RewardPolicyVersion)
-        .where(RewardPolicyVersion.policy_id == policy_id, RewardPolicyVersion.from_month <= first)
-        .order_by(RewardPolicyVersion.from_month.desc())
-        .limit(1)
-    ).scalar_one_or_none()
+    row = version_from(session, policy_id, first)
     if row is None:
         raise conflict(
             "no_policy_in_force",
@@ -232,6 +227,16 @@ def policy_for_period(session: Session, policy_id: str, kind: PeriodKind, first:
             period_kind=found.body.period_kind.value,
         )
     return found
+
+
+def version_from(session: Session, policy_id: str, first: int) -> RewardPolicyVersion | None:
+    """Return the version for a period by its first month, of whatever kind; None where none is in force then."""
+    return session.execute(
+        select(RewardPolicyVersion)
+        .where(RewardPolicyVersion.policy_id == policy_id, RewardPolicyVersion.from_month <= first)
+        .order_by(RewardPolicyVersion.from_month.desc())
+        .limit(1)
+    ).scalar_one_or_none()
 
 
 def policy_version(session: Session, policy_id: str, version: int) -> PolicyInForce:

@@ -16,6 +16,7 @@ class SessionAnswer(Answer):
     ended_at: Instant | None
     running_ms: int
     unknown_ms: int
+    bridged_ms: int = Field(description="Of `unknown_ms`: holes that count as use by rule (flag `bridged`)")
     flags: list[str]
     booking_ids: list[str] = Field(description="Bookings that the session was matched to")
 

@@ -12,6 +12,9 @@ from api.booking import repository
 from api.booking.rules import check_slot_forward
 from api.booking.slots import Interval
 from api.charging.access import SEE_ALL, is_system
+from api.charging.bridged import bridge
+from api.charging.evidence import UseSpan, records_of
+from api.charging.rating import CURRENT_CALC_VERSION
 from api.errors import forbidden, invalid
 from api.usage.schemas import CurveAnswer, CurvePoint, HourAnswer, HoursAnswer, SessionAnswer
 from api.work import Work
@@ -63,11 +66,21 @@ def show_sessions(work: Work, rows: Sequence[UsageSession]) -> list[SessionAnswe
             ended_at=row.ended_at,
             running_ms=row.odo_running_last_ms - row.odo_running_first_ms,
             unknown_ms=row.odo_unknown_last_ms - row.odo_unknown_first_ms,
-            flags=row.flags.split(),
+            bridged_ms=(bridged_ms := _bridged_ms(work, row)),
+            flags=[*row.flags.split(), *(["bridged"] if bridged_ms else [])],
             booking_ids=found[row.session_id],
         )
         for row in rows
     ]
+
+
+def _bridged_ms(work: Work, row: UsageSession) -> int:
+    """What of a session's holes the rule counts as use; what was billed of them stands in the charge."""
+    unknown_ms = row.odo_unknown_last_ms - row.odo_unknown_first_ms
+    if not unknown_ms:
+        return 0
+    whole = UseSpan(row.session_id, to_ms(row.started_at), to_ms(row.last_at), 1, unknown_ms)
+    return bridge([whole], records_of(work.session, [row.session_id]), CURRENT_CALC_VERSION).bridged_ms
 
 
 def instrument_curve(

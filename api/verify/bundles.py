@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from itertools import zip_longest
 
@@ -13,7 +14,10 @@ from api.verify.finding import Check, Finding
 from store.tables.rewards import RewardRun
 
 _RUN = "run.json"
-_UNREADABLE = (zipfile.BadZipFile, ValueError, KeyError, TypeError, NotImplementedError, EOFError)
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, NotImplementedError),
+    *(EOFError, OSError, RuntimeError),
+)
 
 
 def bundle_file(data: bytes) -> Check:

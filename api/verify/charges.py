@@ -1,22 +1,25 @@
 """Charges recomputed: priced again by the stored tariff and calculation, evidence unpacked, hashes made again."""
 
+import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session, defer
 
-from api.charging.corrections_rules import apply_waivers, corrected_ms, waived_lines
-from api.charging.documents import charge_hash, rated_lines, read_input
-from api.charging.evidence import read_record_lines, unpack
-from api.charging.rating import UnknownCalcVersion, rate
+from api.charging.bridged import Line, bridge
+from api.charging.corrections_rules import apply_waivers, corrected_ms, decided_sessions, waived_lines
+from api.charging.documents import charge_hash, rated_lines, read_bridged, read_input
+from api.charging.evidence import read_record_lines, unpack, use_spans
+from api.charging.rating import RatingInput, UnknownCalcVersion, rate
 from api.charging.tariff_body import BadTariff, TariffBody, read_body
+from api.charging.use import charged_by_presence
 from api.verify.finding import Check, Finding
 from store.canonical import sha256_hex
-from store.tables.calendar import BookingUse
+from store.tables.calendar import Booking, BookingUse
 from store.tables.charging import Charge, ChargeEvidence, ChargeLine, ChargePurpose, EvidenceKind, TariffVersion
-from store.tables.registry import Instrument, UseDetection
+from store.tables.registry import Instrument
 from store.tables.usage import UsageRecordRow
 from store.types import UtcDateTime
 
@@ -89,11 +92,12 @@ def price(session: Session, whole: Whole) -> str | tuple[str, str, str] | None:
         return f"total {charge.total_fen} net {charge.net_fen}, priced again {rated.total_fen} and {rated.net_fen}"
     if charge.category != given.category.value:
         return f"category {charge.category}, the input says {given.category.value}"
-    return _metered_differs(session, charge, given.running_ms) if is_use else None
+    return _metered_differs(session, charge, given) if is_use else None
 
 
 def evidence(session: Session, whole: Whole) -> str | tuple[str, str, str] | None:
-    """The frozen samples and records are what their hashes name, and the records are those of the ledger."""
+    """The frozen samples and records are what their hashes name, the records are those of the ledger, and the holes
+    that count as use are those that the rule of the charge's calculation bridges."""
     kinds = {row.kind for row in whole.evidence}
     wanted = {kind.value for kind in EvidenceKind} if whole.charge.revision % 2 else set()
     if whole.charge.purpose == ChargePurpose.USE.value and kinds != wanted:
@@ -107,9 +111,28 @@ def evidence(session: Session, whole: Whole) -> str | tuple[str, str, str] | Non
         if len(content.splitlines()) != row.item_count:
             return ("charge_evidence", key, f"{row.item_count} items stated, {len(content.splitlines())} there")
         if row.kind == EvidenceKind.RECORDS.value:
-            for agent, stream, seq, payload in read_record_lines(content):
+            records = list(read_record_lines(content))
+            for agent, stream, seq, payload in records:
                 if _payload(session, agent, stream, seq) != payload:
                     return ("usage_record", f"{agent}/{stream}/{seq}", f"it is not what charge {row.charge_id} froze")
+            wrong = _bridged_differs(session, whole.charge, records)
+            if wrong is not None:
+                return wrong
+    return None
+
+
+def _bridged_differs(session: Session, charge: Charge, records: Sequence[Line]) -> str | None:
+    stated = read_bridged(json.loads(charge.input))
+    if not stated and not any(b"gap" in payload for *_, payload in records):
+        return None  # most charges: nothing has to be asked
+    if charge.purpose != ChargePurpose.USE.value:
+        return "it bridges holes of what nothing meters" if stated else None
+    spans = use_spans(session, charge.booking_id, charge.recorded_at)
+    decided = decided_sessions(session, charge.booking_id, charge.revision)
+    wanted = bridge(spans, records, charge.calc_version, decided).bridged
+    if stated != wanted and (stated or not _by_presence(session, charge)):
+        told, should = (sum(hole.ms for hole in holes) for holes in (stated, wanted))
+        return f"{told} ms of holes were bridged, its records allow {should} ms, or others"
     return None
 
 
@@ -188,16 +211,21 @@ def _tariff(session: Session, charge: Charge) -> TariffBody:
     return read_body(version.body)
 
 
-def _metered_differs(session: Session, charge: Charge, running_ms: int) -> str | None:
-    if charge.metered_ms != running_ms:
-        return f"metered {charge.metered_ms} ms, the input says {running_ms}"
-    detection = session.get_one(Instrument, charge.instrument_id).use_detection
-    if detection == UseDetection.CHECKIN.value:
-        return None  # nothing meters it; check-in and check-out are events of the booking
+def _metered_differs(session: Session, charge: Charge, given: RatingInput) -> str | None:
+    if charge.metered_ms != given.running_ms:
+        return f"metered {charge.metered_ms} ms, the input says {given.running_ms}"
     asked = {"booking": charge.booking_id, "until": charge.recorded_at}
     used = int(session.execute(_USED_UNTIL, asked).scalar_one())
-    used += corrected_ms(session, charge.booking_id, charge.revision)
-    return None if used == charge.metered_ms else f"metered {charge.metered_ms} ms, its sessions come to {used}"
+    used += corrected_ms(session, charge.booking_id, charge.revision) + sum(hole.ms for hole in given.bridged)
+    if used == charge.metered_ms or _by_presence(session, charge):
+        return None
+    return f"metered {charge.metered_ms} ms, its sessions come to {used}"
+
+
+def _by_presence(session: Session, charge: Charge) -> bool:
+    """Nothing metered it: check-in and check-out are events of the booking."""
+    booking = session.get_one(Booking, charge.booking_id)
+    return charged_by_presence(session, charge, booking, session.get_one(Instrument, charge.instrument_id))
 
 
 def _payload(session: Session, agent: str, stream: str, seq: int) -> bytes | None:

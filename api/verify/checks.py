@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from sqlalchemy.orm import Session
 
-from api.verify import billing, bundles, charges, invariants, money, proof, run_steps, runs, usage
+from api.verify import billing, bundles, charges, invariants, money, proof, recorded, run_steps, runs, usage
 from api.verify.finding import Finding, NamedCheck, Outcome
 
 __all__ = [
@@ -53,6 +53,7 @@ def charge_checks(month: int | None = None) -> list[NamedCheck]:
         NamedCheck("charge totals (8)", charges.over_charges(month, charges.totals)),
         NamedCheck("charge reversals (10)", charges.over_charges(month, charges.reversal)),
         NamedCheck("charge hashes", charges.over_charges(month, charges.row_hash)),
+        NamedCheck("charges as recorded", recorded.charges(month)),
     ]
 
 
@@ -69,6 +70,7 @@ def run_checks(run_id: str | None = None) -> list[NamedCheck]:
         NamedCheck("reward results", runs.run_results(run_id)),
         NamedCheck("reward steps", run_steps.run_steps(run_id)),
         NamedCheck("reward payments", run_steps.run_payments(run_id)),
+        NamedCheck("reward runs as recorded", recorded.runs(run_id)),
     ]
 
 
@@ -96,11 +98,14 @@ def all_checks() -> list[NamedCheck]:
         NamedCheck("settlements (14)", money.settlements),
         NamedCheck("invoices", money.invoices),
         NamedCheck("disputes", money.disputes),
+        NamedCheck("statements as recorded", recorded.statements),
+        NamedCheck("payments as recorded", recorded.money),
         NamedCheck("closed months (22)", billing.seals),
         NamedCheck("sealed chains (22)", money.sealed_chains),
         NamedCheck("internal use (16)", invariants.internal_use_never_counts),
         NamedCheck("affiliates (17)", invariants.affiliates_never_count),
         NamedCheck("reward bases (18)", invariants.bases_are_the_sums_of_inputs),
+        NamedCheck("reward lines", invariants.inputs_name_what_is_there),
         *run_checks(),
         NamedCheck("carried amounts", runs.carried),
         NamedCheck("marks of bookings", run_steps.marks),

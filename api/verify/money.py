@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sqlalchemy import case, exists, func, or_, select, union_all
 from sqlalchemy.orm import Session, aliased
 
-from api.charging.disputes import DISPUTED
+from api.charging.anomalies import DISPUTED
 from api.charging.months_seals import recompute
 from api.verify.finding import Finding
 from store.tables.audit import Anomaly, AnomalyDecision

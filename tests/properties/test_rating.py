@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from api.charging.documents import input_document, read_input
 from api.charging.rating import RatingInput, billed_time, rate
+from api.charging.rating_types import Bridged
 from api.charging.sentences import explain_line
 from api.charging.tariff_body import (
     CategoryPrices,
@@ -237,3 +238,12 @@ def test_exact_half_fens_are_rounded_up(odd, step_s):
         0,
     )
     assert rate(case).total_fen * 2 == odd + 1
+
+
+@NOT_TOO_MANY
+@given(inputs(), st.integers(1, 600_000))
+def test_a_bridged_hole_costs_what_the_same_time_running_costs_and_never_less_than_without_it(case, ms):
+    longer = replace(case, running_ms=case.running_ms + ms)
+    bridged = replace(longer, bridged=(Bridged("s", "a/b/1", 0, ms, ms),))
+    assert rate(bridged) == rate(longer, "3")
+    assert rate(bridged).total_fen >= rate(case).total_fen

@@ -20,6 +20,7 @@ from api.work import Work, system_actor
 from api.worker import Worker
 from edge_agents.agent import Agent
 from edge_agents.detector import DetectorProfile
+from edge_agents.drivers.base import Driver
 from edge_agents.drivers.cards import CardReader
 from edge_agents.drivers.trace import TraceDriver
 from edge_agents.watch import Watched
@@ -108,7 +109,18 @@ class Lab:
 
         `meanwhile` is told each minute that begins, before the agent takes its step.
         """
-        driver = TraceDriver.from_csv(curve, self.clock, start_ms=self.clock.now_ms())
+        agent = self.agent_beside(TraceDriver.from_csv(curve, self.clock, start_ms=self.clock.now_ms()), readers)
+        agent.step()
+        begun_ms = self.clock.now_ms()
+        end_ms = begun_ms + lasts // timedelta(milliseconds=1)
+        while self.clock.now_ms() < end_ms:
+            self.clock.advance(60_000)
+            meanwhile(agent, (self.clock.now_ms() - begun_ms) // 60_000)
+            agent.step()
+        self.bring_home(agent)
+
+    def agent_beside(self, driver: Driver, readers: Sequence[CardReader] = ()) -> Agent:
+        """Start the agent of the instrument, on the spool it left the time before."""
         agent = Agent(
             AGENT,
             [Watched(INSTRUMENT, driver, TAUGHT)],
@@ -118,13 +130,10 @@ class Lab:
             readers=readers,
         )
         agent.start()
-        agent.step()
-        begun_ms = self.clock.now_ms()
-        end_ms = begun_ms + lasts // timedelta(milliseconds=1)
-        while self.clock.now_ms() < end_ms:
-            self.clock.advance(60_000)
-            meanwhile(agent, (self.clock.now_ms() - begun_ms) // 60_000)
-            agent.step()
+        return agent
+
+    def bring_home(self, agent: Agent) -> None:
+        """End the agent in an orderly way, and wait until the ledger has all of its stream."""
         assert agent.stop(drain_timeout_s=90), "the agent could not deliver what it recorded"
         told = agent.truth()
 

@@ -112,6 +112,13 @@ def test_a_later_fact_ends_an_earlier_one_and_none_is_edited(office: Office) -> 
                 session.execute(text(wanted))
 
 
+def test_a_ground_that_ends_does_not_end_the_one_that_stood_before(sqlite_office: Office) -> None:
+    sqlite_office.fact(0)
+    sqlite_office.fact(3, until=7, ground="same_controller")
+    items = sqlite_office.one.get(f"/orgs/{HOST_ORG}/affiliations").json()["items"]
+    assert [each["state"] for each in items] == ["affiliated"] * 3
+
+
 def test_the_facts_come_in_pages_and_each_ends_where_the_next_begins(sqlite_office: Office) -> None:
     sqlite_office.fact(0, until=2)
     sqlite_office.fact(5)

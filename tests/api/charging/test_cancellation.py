@@ -11,6 +11,7 @@ from api.booking.outages import declare_outage
 from api.booking.slots import Interval
 from api.booking.states import BookingAction
 from api.booking.steps import StepInput, perform
+from api.charging.disputes import raise_dispute, withdraw_dispute
 from api.charging.documents import read_input
 from api.charging.rating import rate
 from api.charging.tariff_body import (
@@ -234,6 +235,29 @@ def test_a_session_found_later_voids_the_no_show_and_the_use_is_due_to_be_charge
     assert terms.booking(booking_id).state == BookingState.COMPLETED.value
     assert ("charge_booking", booking_id) in [(due.kind, due.subject_id) for due in terms.all_of(Due)]
     assert reversal.charge_id in last_facts(terms, booking_id)
+
+
+def test_a_session_that_would_void_a_disputed_no_show_waits_for_the_answer(sqlite_database, clock):
+    office = open_office(sqlite_database, clock, TERMS)
+    booking_id = confirmed(office, 2.0)
+    miss(office, booking_id)
+    [fee] = charges(office)
+    with office.work(FIRM_A) as work:
+        dispute = raise_dispute(work, fee.charge_id, "we were there")
+    late = StreamWriter(office.instrument, start_ms=to_ms(office.booking(booking_id).slot_from))
+    late.open(0)
+    found = str(late.session)
+    late.close(30 * 60)
+    office.record(late)
+    with office.work(WORKER) as work:
+        again = match_session(work, found)
+        assert again is not None
+        assert again > office.now
+    with office.work(FIRM_A) as work:
+        withdraw_dispute(work, dispute.dispute_id, "it was found")
+    with office.work(WORKER) as work:
+        assert match_session(work, found) is None
+    assert [charge.revision for charge in charges(office)] == [1, 2]
 
 
 @pytest.mark.parametrize("purpose", [UsePurpose.INTERNAL, UsePurpose.MAINTENANCE])

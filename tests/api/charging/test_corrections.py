@@ -19,9 +19,11 @@ from store.ledger import check_usage_chain
 from store.tables.calendar import Booking, BookingUse
 from store.tables.charging import Charge, ChargeLine, Payment, Statement, Tender
 from store.tables.disputes import CorrectionKind
+from store.tables.registry import Instrument, UseDetection
 from store.tables.usage import UsageEntry, UsageSession
-from tests.api.charging.building import CUSTOMER, FIRM, HOST, MANAGER, MINUTE, OFFICER, SECOND, County
+from tests.api.charging.building import CUSTOMER, FIRM, HOST, INSTRUMENT, MANAGER, MINUTE, OFFICER, SECOND, County
 from tests.support.usage import NINE
+from wire.clock import from_ms
 
 pytestmark = pytest.mark.slow_on_postgresql
 
@@ -79,6 +81,29 @@ def findings(county: County) -> list[object]:
     """What verification says, but for the anomalies and bookings that these tests leave as they are."""
     with county.database.read() as session:
         return [one for one in verify(session, all_checks()) if one.finding is not None]
+
+
+def test_what_was_charged_by_presence_stays_so_when_its_instrument_is_measured_afterwards(county):
+    """A new instrument is told by check-ins until the county has looked."""
+
+    def detects(how: UseDetection) -> None:
+        with county.database.write() as session:
+            session.get_one(Instrument, INSTRUMENT).use_detection = how.value
+
+    detects(UseDetection.CHECKIN)
+    booking_id = county.book()
+    with county.database.write() as session:
+        booking = session.get_one(Booking, booking_id)
+        booking.checked_in_at, booking.checked_out_at = from_ms(NINE), from_ms(NINE + 50 * MINUTE)
+    charge_id = county.charge(booking_id, now=county.now + LATER).charge_id
+    detects(UseDetection.POWER)
+    assert findings(county) == []
+    shorter = Proposal(CorrectionKind.METERED, "they came late", "log book", metered_ms=20 * MINUTE)
+    first, _, corrected = correct(county, charge_id, shorter)
+    assert (first.total_fen, corrected.total_fen) == (40_000, 20_000)
+    gift = Proposal(CorrectionKind.WAIVER, "a gift", "letter", lines=[("time", "hour")])
+    assert [each.total_fen for each in correct(county, corrected.charge_id, gift)][-1] == 0
+    assert findings(county) == []
 
 
 def test_a_wrong_meter_is_corrected_in_the_ledger_and_on_the_bill_with_both_versions_kept(county):
@@ -245,4 +270,4 @@ def test_a_planted_wrong_release_is_found(county):
             " (entry_id, payment_id, kind, charge_id, amount_fen, reason, recorded_by, recorded_at)"
             f" VALUES ('x', '{payment.payment_id}', 'apply', '{charge_id}', 1, '', 'x', 1)"
         )
-    assert [one.name for one in findings(county)] == ["settlements (14)"]
+    assert [one.name for one in findings(county)] == ["settlements (14)", "payments as recorded"]

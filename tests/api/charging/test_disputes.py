@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from api.charging.anomalies import decide_anomaly
 from api.charging.corrections import Proposal, decide_correction, propose_correction
 from api.charging.disputes import raise_dispute, withdraw_dispute
 from api.charging.reversal import reverse_charge
@@ -13,7 +14,7 @@ from api.charging.statements import finalize_statement, prepare_statement
 from api.charging.statements_window import issue_statement, set_dispute_days
 from api.errors import Refused
 from store.errors import AppendOnly
-from store.tables.audit import Anomaly, AnomalyDecision
+from store.tables.audit import Anomaly, AnomalyDecision, Verdict
 from store.tables.charging import Charge
 from store.tables.disputes import Correction, CorrectionKind, Dispute, DisputeEnd
 from tests.api.charging.building import (
@@ -75,6 +76,18 @@ def test_an_objection_is_kept_with_its_line_and_keeps_the_charge_out_of_a_reward
     with county.database.read() as session:
         [anomaly] = session.scalars(select(Anomaly).where(Anomaly.rule == "disputed"))
         assert (anomaly.subject_id, anomaly.blocks_reward) == (charge_id, True)
+
+
+def test_an_officer_does_not_decide_the_anomaly_of_an_open_dispute_past_its_answer(county):
+    charge_id = county.charged()
+    found = dispute(county, charge_id)
+    with county.database.read() as session:
+        [anomaly] = session.scalars(select(Anomaly).where(Anomaly.rule == "disputed"))
+    step = (decide_anomaly, anomaly.anomaly_id)
+    for verdict in Verdict:
+        assert refused(county, *step, verdict, "seen", who=OFFICER).code == "disputed"
+    county.do(withdraw_dispute, found.dispute_id, "we were wrong", who=CUSTOMER)
+    assert refused(county, *step, Verdict.CLEARED, "seen", who=OFFICER).code == "already_decided"
 
 
 def test_only_the_payer_objects_once_at_a_time_with_a_reason_and_to_a_line_that_exists(county):

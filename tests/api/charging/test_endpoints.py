@@ -121,12 +121,20 @@ def test_a_faulty_price_list_is_refused_by_its_field(web):
     assert "step_s" in answer.text
 
 
-def test_a_charge_is_reversed_and_its_anomaly_decided(web):
+def test_nobody_takes_a_charge_back_alone_and_its_anomaly_is_decided(web):
     county, nobody = web
     charge_id = county.charged(80)
     officer = nobody.signed_in(Role.COUNTY_OFFICER)
-    back = manager_of(nobody).post(f"/charges/{charge_id}/reversal", {"reason": "wrong party"})
-    assert (back.status_code, back.json()["total_fen"]) == (201, -60_000)
+    first, second = manager_of(nobody), manager_of(nobody)
+    withdrawal = {"kind": "withdrawal", "reason": "wrong party", "evidence": "the order names another firm"}
+    proposal = first.post(f"/charges/{charge_id}/corrections", withdrawal)
+    assert proposal.status_code == 201, proposal.text
+    where = f"/corrections/{proposal.json()['correction_id']}/decision"
+    decision = {"approved": True, "note": "as said", "body_sha256": proposal.json()["body_sha256"]}
+    refused = first.post(where, decision)
+    assert (refused.status_code, refused.json()["code"]) == (409, "same_person")
+    assert second.post(where, decision).status_code == 201
+    assert first.post(f"/charges/{charge_id}/reversal", {"reason": "alone"}).status_code == 404
     [anomaly] = officer.get(f"/charges/{charge_id}/explain").json()["anomalies"]
     decision = {"verdict": "cleared", "note": "the meter was away"}
     decided = officer.post(f"/anomalies/{anomaly['anomaly_id']}/decision", decision)

@@ -11,6 +11,7 @@ from api.charging.manual import approve_manual_charge, find_manual_proposal, pro
 from api.charging.rating import ManualItem, rate
 from api.charging.service import reverse_charge
 from api.errors import Refused
+from api.schemas import FEN_MAX
 from store.audit import check_audit_chain
 from store.database import Database
 from store.tables.accounts import Role
@@ -44,6 +45,14 @@ def refusal(county: County, step, *args, **who) -> str:
 
 def proposed(county: County, booking_id: str, items=ITEMS) -> str:
     return county.do(propose_manual_charge, booking_id, items, "a filament was broken", who=MANAGER).proposal_id
+
+
+def test_items_that_come_to_more_than_any_amount_may_be_are_refused(county):
+    booking_id = county.book()
+    largest = [ManualItem("gas", "液氮", 100, FEN_MAX // 100)]
+    assert county.do(propose_manual_charge, booking_id, largest, "why", who=MANAGER).total_fen == FEN_MAX
+    more = (*largest, ManualItem("fee", "手续费", 1, 1))
+    assert refusal(county, propose_manual_charge, booking_id, more, "why", who=MANAGER) == "bad_amount"
 
 
 def test_a_second_person_posts_what_the_first_one_proposed(county):

@@ -138,7 +138,7 @@ def test_the_calendar_is_frozen_with_the_charge(county: County):
     call_it(None, date(2026, 3, 3), 2)
     with county.database.read() as session:
         charge = session.scalars(select(Charge)).one()
-        assert (charge.total_fen, charge.calc_version) == (120_000, "3")
+        assert (charge.total_fen, charge.calc_version) == (120_000, "4")
         assert json.loads(charge.input)["times"]["days"] == [["2026-03-03", "holiday"]]
         assert [outcome.finding for outcome in verify(session, charge_checks())] == [None] * len(charge_checks())
     with county.database.read() as session:

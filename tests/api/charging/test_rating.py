@@ -137,7 +137,7 @@ def test_the_quote_is_the_charge_of_exactly_the_booked_slot():
 def test_a_calculation_that_does_not_exist_is_refused_by_name():
     with pytest.raises(UnknownCalcVersion, match="'9'"):
         rate(used(hourly(400)), "9")
-    assert list(CALC_VERSIONS) == ["1", "2", "3"]
+    assert list(CALC_VERSIONS) == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("wrong", [{"ms": -1}, {"slot_ms": -1}, {"quantity": -1}, {"ms": 1.5}, {"quantity": True}])

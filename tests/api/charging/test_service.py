@@ -13,6 +13,7 @@ from api.charging.rating import rate
 from api.charging.service import Charged, charge_booking, recharge_booking, reverse_charge
 from api.charging.tariffs import pinned_tariff, publish_tariff
 from api.errors import Refused
+from api.registry.papers import withdraw_certificate
 from store.audit import check_audit_chain
 from store.errors import AppendOnly, StoreError
 from store.tables.audit import Anomaly
@@ -187,6 +188,16 @@ def test_use_after_the_certificate_ran_out_is_flagged(county):
     booking_id = county.book(later)
     county.use(booking_id, 30, later)
     outcome = county.charge(booking_id, now=from_ms(later) + DAY)
+    assert the_charge(county, outcome.charge_id)[0].certificate_valid is False
+    assert [anomaly.rule for anomaly in rows(county, Anomaly)] == ["certificate_expired"]
+
+
+@pytest.mark.slow_on_postgresql
+def test_a_certificate_that_was_withdrawn_covers_nothing(county):
+    booking = county.book()
+    county.use(booking, 60)
+    county.do(withdraw_certificate, "cert-1", "of another instrument", who=MANAGER)
+    outcome = county.charge(booking)
     assert the_charge(county, outcome.charge_id)[0].certificate_valid is False
     assert [anomaly.rule for anomaly in rows(county, Anomaly)] == ["certificate_expired"]
 

@@ -77,7 +77,7 @@ def test_the_command_line_exports_bundles_and_verifies(
         command = ["export", "run", run.run_id, "--as", "finance", "--format", name, "--out", str(out)]
         assert cli.invoke(app, command).exit_code == 0
         verified = cli.invoke(app, ["verify", "export", str(out)])
-        assert (verified.exit_code, verified.output.count("ok ")) == (0, 6), verified.output
+        assert (verified.exit_code, verified.output.count("ok ")) == (0, 7), verified.output
     out = tmp_path / "run.zip"
     made = cli.invoke(app, ["bundle", run.run_id, "--as", "finance", "-o", str(out)])
     assert (made.exit_code, run.result_sha256 in made.output) == (0, True)

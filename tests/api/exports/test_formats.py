@@ -167,6 +167,26 @@ def test_what_is_no_export_is_refused(data: bytes) -> None:
         parse_any(data)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'r="2"', b'r="2x"'), (b'r="2"', b'r="99999999999"'), (b'r="2"', b'r="1"'), (b"UTF-8", b"UTF-80")],
+)
+def test_a_sheet_that_is_none_is_refused_in_our_words(old: bytes, new: bytes) -> None:
+    data = write_xlsx(ALL)
+    part = _sheet_parts(data)[0]
+    with zipfile.ZipFile(io.BytesIO(data)) as book:
+        content = book.read(part)
+    with pytest.raises(BadExport):
+        parse_xlsx(_with_part(data, part, content.replace(old, new, 1)))
+
+
+def test_a_count_is_written_in_one_way() -> None:
+    data = FORMATS[ExportFormat.CSV].write(ALL).decode()
+    for digit in ("²", "٣", "02"):
+        with pytest.raises(BadExport):
+            parse_any(data.replace("lines 明细,2", f"lines 明细,{digit}").encode())
+
+
 def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     if isinstance(value, dict):
         return [leaf for name, one in value.items() for leaf in _leaves(one, (*path, name))]

@@ -8,12 +8,14 @@ from sqlalchemy.exc import IntegrityError
 
 from api.errors import Refused
 from api.rewards.objections import answer_objection, object_to_run, objections_seen
+from api.rewards.policies import publish_policy
+from api.rewards.policy_body import parse_policy, policy_document
 from api.rewards.steps import approve_run, check_run, lock_run, publish_notice, withdraw_run
 from api.rewards.steps_repository import notice_until_of, stage_of, steps_of
 from api.work import system_actor
 from store.database import Database
 from store.errors import AppendOnly, OutOfOrder, StillReferenced
-from store.periods import SHANGHAI
+from store.periods import SHANGHAI, PeriodKind
 from store.tables.accounts import Role
 from store.tables.reward_steps import (
     ObjectionOutcome,
@@ -25,7 +27,7 @@ from store.tables.reward_steps import (
 )
 from store.tables.rewards import RewardRun
 from tests.api.charging.building import CUSTOMER, FINANCE, HOST, MANAGER, OFFICER, RIVAL, actor
-from tests.api.rewards.building import SECOND_OFFICER, RewardCounty
+from tests.api.rewards.building import FLAT10, SECOND_OFFICER, RewardCounty
 from wire.ids import new_ulid
 
 AUDITOR = actor("auditor", Role.AUDITOR)
@@ -112,6 +114,17 @@ def test_no_step_is_skipped_and_none_is_taken_twice(county: RewardCounty) -> Non
     assert refused(county, check_run, *read, who=SECOND_OFFICER).code == "not_possible_now"
     assert refused(county, publish_notice, run.run_id).code == "not_possible_now"
     assert refused(county, check_run, "NONE", "0" * 64, who=SECOND_OFFICER).status == 404
+
+
+@pytest.mark.slow_on_postgresql
+def test_a_run_by_a_version_that_is_no_longer_in_force_for_its_period_is_not_locked(county: RewardCounty) -> None:
+    county.publish("MONTHLY", period_kind="month")
+    run = county.approve(county.prepare("MONTHLY", PeriodKind.MONTH, 202604))
+    capped = parse_policy(policy_document(FLAT10) | {"period_kind": "month", "host_cap_fen": 1})
+    county.do(publish_policy, "MONTHLY", capped, 202604, "officer", "officer-2", who=SECOND_OFFICER)
+    assert refused(county, lock_run, run.run_id, run.result_sha256, who=SECOND_OFFICER).code == "run_outdated"
+    county.do(withdraw_run, run.run_id, "another version", who=OFFICER)
+    assert county.lock(county.prepare("MONTHLY", PeriodKind.MONTH, 202604)).policy_version == 2
 
 
 @pytest.mark.parametrize("how_far", ["prepare", "notice", "approve"])

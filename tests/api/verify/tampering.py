@@ -164,3 +164,12 @@ def with_member(bundle: bytes, name: str, change: Callable[[bytes], bytes]) -> b
             assert one != name or changed != content
             file.writestr(one, changed)
     return made.getvalue()
+
+
+def damaged(archive: bytes, name: str) -> bytes:
+    """Return an archive with the packed bytes of one member spoilt."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as given:
+        start = given.getinfo(name).header_offset
+    begins = start + 30 + int.from_bytes(archive[start + 26 : start + 28], "little")
+    begins += int.from_bytes(archive[start + 28 : start + 30], "little")
+    return archive[:begins] + b"\xff" * 8 + archive[begins + 8 :]

@@ -13,6 +13,7 @@ from api.charging.payments import record_payment
 from api.charging.reversal import reverse_charge
 from api.charging.statements import finalize_statement, prepare_statement
 from api.verify.checks import all_checks, verify
+from api.verify.finding import Finding
 from store.tables.calendar import BookingUse
 from store.tables.charging import Charge, Tender
 from store.tables.disputes import CorrectionKind
@@ -34,10 +35,21 @@ FAULTS = {
     "charges priced again": "UPDATE charge_line SET unit_fen = unit_fen + 1 WHERE amount_fen > 0",
     "charge reversals (10)": "UPDATE charge SET payer_org = 'org-other' WHERE revision = 2",
     "use is priced (11)": "UPDATE booking_use SET matched_at = matched_at + 9000000000",
+    "charges as recorded": "UPDATE charge SET row_hash = charge_id WHERE revision = 1",
+    "statements as recorded": "UPDATE statement SET number = 'XC-9' WHERE state = 'final'",
+    "payments as recorded": "INSERT INTO payment SELECT 'P', statement_id, 'voucher', 5, 'X', received_at, recorded_by,"
+    " recorded_at FROM payment",
     "statements (13)": "UPDATE statement_line SET amount_fen = amount_fen + 1",
     "settlements (14)": "UPDATE settlement SET amount_fen = amount_fen + 1",
     "closed months (22)": "UPDATE posting_period SET state = 'locked', locked_by = 'finance', locked_at = 1,"
     """ seal = '{"count":9,"sha256":"","sum_fen":0}'""",
+}
+
+
+GONE = {
+    "charge.posted": ("charges as recorded", "charge:gone"),
+    "charge.reversed": ("charges as recorded", "charge:gone"),
+    "statement.finalized": ("statements as recorded", "statement:gone"),
 }
 
 
@@ -73,10 +85,28 @@ def test_sound_books_have_no_finding(books: County) -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found_by_the_check_of_its_number(books: County, name: str) -> None:
+    assert _found(books, name, FAULTS[name]) is not None
+
+
+@pytest.mark.parametrize("action", GONE)
+def test_what_the_audit_chain_names_and_is_not_there_is_found(books: County, action: str) -> None:
+    name, subject = GONE[action]
+    found = _found(
+        books,
+        name,
+        f"INSERT INTO audit_event SELECT chain_id, seq + 100000, at, actor, action, '{subject}', body, prev_hash, 'x'"
+        f" FROM audit_event WHERE action = '{action}' LIMIT 1",
+    )
+    assert (found is not None, found and found.key) == (True, "gone")
+
+
+def _found(books: County, name: str, fault: str) -> Finding | None:
+    """What a check says of books with a fault in them; nothing of it is kept."""
     [check] = [each for each in all_checks() if each.name == name]
     with books.database.engine.connect() as connection:
         drop_guards(connection)
-        assert connection.exec_driver_sql(FAULTS[name]).rowcount
+        assert connection.exec_driver_sql(fault).rowcount
         with Session(connection) as session:
-            assert next(check.run(session), None) is not None
+            found = next(check.run(session), None)
         connection.rollback()
+    return found

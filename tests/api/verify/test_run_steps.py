@@ -111,6 +111,14 @@ CHANGES: dict[str, tuple[str, tuple[str, str]]] = {
         "UPDATE reward_payment SET step_no = 6 WHERE payment_no = 3",
         ("reward_payment", f"RUN/{HOST}/3"),
     ),
+    "a line of no run": (
+        "INSERT INTO reward_input VALUES ('r0', 'c0', 'h', 1, 0, 'unpaid')",
+        ("reward_input", "r0/c0"),
+    ),
+    "a line of no charge": (
+        "INSERT INTO reward_input SELECT run_id, 'c0', 'h', 1, 0, 'unpaid' FROM reward_run",
+        ("reward_input", "RUN/c0"),
+    ),
     "a mark of one person": (
         "UPDATE reward_mark_decision SET decided_by = prepared_by",
         ("reward_mark_decision", "MARK"),

@@ -14,13 +14,14 @@ import pytest
 
 from api.simulation.commands import open_fresh
 from api.simulation.year import simulate_year
+from api.verify import recorded
 from api.verify.checks import all_checks, bundle_checks, export_checks, verify
 from api.verify.finding import Finding, NamedCheck
 from store.periods import month_bounds
 from store.tables.rewards import ExportFormat
 from tests.api.charging.building import NINE
 from tests.api.rewards.building import DAY, build_rewards
-from tests.api.verify.tampering import IN_THE_LEDGER, Signed, sign, tamper, with_member
+from tests.api.verify.tampering import IN_THE_LEDGER, Change, Signed, damaged, sign, tamper, with_member
 from tests.support.databases import DatabaseServers, opened
 
 pytestmark = pytest.mark.timeout(600)
@@ -97,6 +98,14 @@ def test_a_bundle_that_went_out_before_shows_what_was_changed_afterwards(
     assert any(one.table == "bundle" for one in found), found
 
 
+def test_a_run_that_was_written_anew_is_not_the_one_that_the_county_recorded(signed: Signed, tmp_path: Path) -> None:
+    copy = tmp_path / "openlab.db"
+    rewritten = "UPDATE reward_run SET result_sha256 = input_sha256 WHERE run_id = '{run}'"
+    tamper(signed, copy, Change("SELECT 1 AS one", rewritten, "reward_run", "{run}"))
+    [found] = findings(copy, [NamedCheck("as recorded", recorded.runs(signed.run_id))])
+    assert (found.table, found.key) == ("reward_run", signed.run_id)
+
+
 def test_a_workbook_that_was_changed_is_named(signed: Signed) -> None:
     lies = {
         ExportFormat.CSV: signed.exports[ExportFormat.CSV].replace(b"eligible", b"unpaid  ", 1),
@@ -130,3 +139,13 @@ def test_what_was_changed_in_a_bundle_is_named_without_the_ledger(signed: Signed
     assert (status, said.startswith(f"DIFFERS {named}")) == (1, True), said
     if name != "check.py":
         assert any(name in one.key for one in findings(signed.ledger, bundle_checks(forged)))
+
+
+def test_what_cannot_be_unpacked_is_named_and_no_crash(signed: Signed, tmp_path: Path) -> None:
+    bundle = damaged(signed.bundle, "facts.tsv")
+    status, said = checker(bundle, tmp_path)
+    assert (status, said.startswith("DIFFERS the bundle cannot be read")) == (1, True), said
+    assert any("facts.tsv" in one.key for one in findings(signed.ledger, bundle_checks(bundle)))
+    workbook = damaged(signed.exports[ExportFormat.XLSX], "xl/worksheets/sheet3.xml")
+    [found, *_] = findings(signed.ledger, export_checks(workbook))
+    assert found.table == "file"
