@@ -141,7 +141,10 @@ class RewardRun(Base):
 
 
 class RewardInput(Base):
-    """One charge in one run: counted, or left out for exactly one reason."""
+    """One charge in one run: counted, or left out for exactly one reason.
+
+    Its two keys are looked at a row at a time on SQLite only: docs/adr/0012.
+    """
 
     __tablename__ = "reward_input"
     run_id: Mapped[str] = refers_to("reward_run.run_id", primary_key=True)

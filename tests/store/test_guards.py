@@ -1,22 +1,21 @@
 """What the database itself refuses, on both engines: overlaps on a calendar, and edits of what was recorded.
 
-Rows are made up column by column, with foreign keys and checks out of the way for their insertion only: each
-forbidden write must be refused by its own guard and not by something else that happened to be wrong.
+Each forbidden write must be refused by its own guard and not by something else that happened to be wrong, so rows are
+made up past keys and checks.
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Table, delete, func, insert, inspect, select, text, update
+from sqlalchemy import Table, delete, func, insert, select, text, update
 
 from store.database import Database
 from store.errors import AppendOnly, CalendarOverlap, OutOfOrder, TryAgain
 from store.tables import metadata
 from store.tables.calendar import CalendarRow
+from tests.support.loose_rows import insert_loose, made_up
 
 NINE = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 ALWAYS = (
@@ -64,46 +63,6 @@ ALWAYS = (
 )
 
 
-@contextmanager
-def _loose(database: Database, *tables: Table) -> Iterator[Connection]:
-    """A transaction in which any row may be inserted."""
-    engine = database.engine
-    if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:
-            raw = connection.connection.driver_connection
-            connection.rollback()
-            assert raw is not None
-            raw.execute("PRAGMA foreign_keys=OFF")
-            raw.execute("PRAGMA ignore_check_constraints=ON")
-            try:
-                with connection.begin():
-                    yield connection
-            finally:
-                raw.execute("PRAGMA ignore_check_constraints=OFF")
-                raw.execute("PRAGMA foreign_keys=ON")
-        return
-    with engine.begin() as connection:
-        connection.execute(text("SET LOCAL session_replication_role = replica"))  # no foreign keys
-        for table in tables:
-            for check in inspect(connection).get_check_constraints(table.name):
-                connection.execute(text(f'ALTER TABLE {table.name} DROP CONSTRAINT "{check["name"]}"'))
-        yield connection
-
-
-def _made_up(table: Table, **given: Any) -> dict[str, Any]:
-    samples: dict[type, Any] = {str: "x", int: 1, bytes: b"x", bool: True, datetime: NINE}
-    values = {}
-    for column in table.columns:
-        python_type = datetime if column.type.__class__.__name__ == "UtcDateTime" else column.type.python_type
-        values[column.name] = samples[python_type]
-    return values | given
-
-
-def _insert(database: Database, table: Table, **given: Any) -> None:
-    with _loose(database, table) as connection:
-        connection.execute(insert(table).values(_made_up(table, **given)))
-
-
 def _harmless(table: Table) -> dict[str, Any]:
     """An update that changes nothing: even that is refused."""
     column = next(column for column in table.columns if not column.primary_key and not column.foreign_keys)
@@ -114,7 +73,7 @@ def test_what_was_recorded_is_neither_edited_nor_deleted(database: Database) -> 
     """All tables in one database: another one for each takes its time."""
     for name in ALWAYS:
         table = metadata.tables[name]
-        _insert(database, table)
+        insert_loose(database, table)
         with pytest.raises(AppendOnly, match=name), database.write() as session:
             session.execute(update(table).values(_harmless(table)))
         with pytest.raises(AppendOnly, match=name), database.write() as session:
@@ -125,8 +84,8 @@ def test_what_was_recorded_is_neither_edited_nor_deleted(database: Database) -> 
 
 def test_a_record_is_never_edited_and_only_a_tick_may_go(database: Database) -> None:
     table = metadata.tables["usage_record"]
-    _insert(database, table, seq=1, kind="tick")
-    _insert(database, table, seq=2, kind="open")
+    insert_loose(database, table, seq=1, kind="tick")
+    insert_loose(database, table, seq=2, kind="open")
     with pytest.raises(AppendOnly), database.write() as session:
         session.execute(update(table).where(table.c.seq == 1).values(payload=b"other"))
     with pytest.raises(AppendOnly), database.write() as session:
@@ -138,8 +97,8 @@ def test_a_record_is_never_edited_and_only_a_tick_may_go(database: Database) -> 
 def test_a_draft_statement_changes_and_a_final_one_does_not(database: Database) -> None:
     statement, line = metadata.tables["statement"], metadata.tables["statement_line"]
     draft = {"number": None, "finalized_by": None, "finalized_at": None}
-    _insert(database, statement, statement_id="s-1", state="draft", kind="statement", part=1, **draft)
-    _insert(database, line, statement_id="s-1", line_no=1, line_count=1)
+    insert_loose(database, statement, statement_id="s-1", state="draft", kind="statement", part=1, **draft)
+    insert_loose(database, line, statement_id="s-1", line_no=1, line_count=1)
     with pytest.raises(AppendOnly, match="statement_line"), database.write() as session:
         session.execute(update(line).values(amount_fen=2))
     with database.write() as session:
@@ -158,8 +117,8 @@ def test_a_draft_statement_changes_and_a_final_one_does_not(database: Database) 
 def test_the_lines_of_a_draft_may_be_done_again(database: Database) -> None:
     statement, line = metadata.tables["statement"], metadata.tables["statement_line"]
     draft = {"number": None, "finalized_by": None, "finalized_at": None}
-    _insert(database, statement, statement_id="s-1", state="draft", kind="statement", part=1, **draft)
-    _insert(database, line, statement_id="s-1", line_no=1, line_count=1)
+    insert_loose(database, statement, statement_id="s-1", state="draft", kind="statement", part=1, **draft)
+    insert_loose(database, line, statement_id="s-1", line_no=1, line_count=1)
     with database.write() as session:
         session.execute(delete(line))
         session.execute(delete(statement))
@@ -168,14 +127,14 @@ def test_the_lines_of_a_draft_may_be_done_again(database: Database) -> None:
 def test_a_reward_run_is_closed_once_and_its_result_never_changes(database: Database) -> None:
     table = metadata.tables["reward_run"]
     prepared = {"state": "prepared", "closed_by": None, "closed_at": None, "period_kind": "month"}
-    _insert(database, table, **prepared)
+    insert_loose(database, table, **prepared)
     with pytest.raises(AppendOnly, match="reward_run"), database.write() as session:
         session.execute(update(table).values(result_sha256="other"))
-    _insert(database, metadata.tables["person"], person_id="p-2")
+    insert_loose(database, metadata.tables["person"], person_id="p-2")
     locked = {"state": "locked", "closed_by": "p-2", "closed_at": NINE}
     with pytest.raises(OutOfOrder, match="reward_run"), database.write() as session:
         session.execute(update(table).values(locked))
-    _insert(database, metadata.tables["reward_step"], action="lock", to_stage="locked", done_by="p-2")
+    insert_loose(database, metadata.tables["reward_step"], action="lock", to_stage="locked", done_by="p-2")
     with database.write() as session:
         session.execute(update(table).values(locked))
     with pytest.raises(AppendOnly, match="reward_run"), database.write() as session:
@@ -204,7 +163,7 @@ TABLE = metadata.tables["calendar_row"]
 
 def _slot(row_id: str, start_h: float, end_h: float, instrument: str = "xc-1", active: bool = True) -> dict[str, Any]:
     times = {"from_at": NINE + timedelta(hours=start_h), "to_at": NINE + timedelta(hours=end_h)}
-    return _made_up(TABLE, row_id=row_id, instrument_id=instrument, kind="booking", active=active, **times)
+    return made_up(TABLE, row_id=row_id, instrument_id=instrument, kind="booking", active=active, **times)
 
 
 @pytest.fixture
@@ -212,7 +171,7 @@ def calendar(database: Database) -> Database:
     """A database with two instruments."""
     instrument = metadata.tables["instrument"]
     for number in (1, 2):
-        _insert(database, instrument, instrument_id=f"xc-{number}", code=f"XC-{number}")
+        insert_loose(database, instrument, instrument_id=f"xc-{number}", code=f"XC-{number}")
     return database
 
 
