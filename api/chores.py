@@ -16,7 +16,7 @@ from api.booking.due import ensure_due
 from api.charging.price_watch import watch_prices
 from api.doctor.nightly import EXPIRE, Expiry
 from api.notices.housekeeping import forget_old_notices
-from api.notices.reminders import remind_of_overdue, warn_of_expiring
+from api.notices.reminders import remind_of_overdue, warn_of_expiring, warn_of_qualifications
 from api.rewards.payments import watch_payments
 from api.settings import CLAIM_DAYS, IDEMPOTENCY_DAYS, Settings
 from api.usage.endings import end_lost_sessions
@@ -58,6 +58,7 @@ CHORES: tuple[Chore, ...] = (
     Chore("expire_claims", timedelta(hours=1), expire_claims(CLAIM_DAYS)),
     Chore("remind_of_overdue", timedelta(hours=24), remind_of_overdue),
     Chore("warn_of_expiring", timedelta(hours=24), warn_of_expiring),
+    Chore("warn_of_qualifications", timedelta(hours=24), warn_of_qualifications),
 )
 
 

@@ -67,13 +67,18 @@ def register(asked: schemas.RegistrationAsked, request: Request, parts: PublicPa
         return once(produce)
 
 
-@router.get("/me/registration", summary="How far one's own registration is", responses=problems(404))
-def own_registration(work: Annotated[Work, reads()]) -> schemas.RegistrationAnswer:
+@router.get(
+    "/me/registration",
+    summary="How far one's own registration is",
+    response_model=schemas.RegistrationAnswer,
+    responses=problems(404),
+)
+def own_registration(work: Annotated[Work, reads()]) -> Response:
     """The last one of one's organisation, with the reason where it was rejected."""
     found = registrations.latest(work.session, work.actor.org_id)
     if found is None:
         raise not_found("注册申请", "registration of", work.actor.org_id)
-    return schemas.RegistrationAnswer.model_validate(found)
+    return tagged(schemas.RegistrationAnswer.model_validate(found))
 
 
 @router.post(
@@ -98,10 +103,15 @@ def list_registrations(
     return Page(items=[_seen(work, row) for row in rows], next_cursor=next_cursor)
 
 
-@router.get("/registrations/{registration_id}", summary="One registration", responses=problems(404))
-def get_registration(registration_id: str, work: Annotated[Work, reads(*COUNTY)]) -> schemas.RegistrationSeen:
+@router.get(
+    "/registrations/{registration_id}",
+    summary="One registration",
+    response_model=schemas.RegistrationSeen,
+    responses=problems(404),
+)
+def get_registration(registration_id: str, work: Annotated[Work, reads(*COUNTY)]) -> Response:
     """With how many others ask for the same code, and who has it already."""
-    return _seen(work, registrations.find(work, registration_id))
+    return tagged(_seen(work, registrations.find(work, registration_id)))
 
 
 @router.post(
@@ -147,8 +157,9 @@ def invite(
     work: Annotated[Work, writes(*INVITERS)],
 ) -> Response:
     """By e-mail (a new person) or login name (somebody of the organisation who is to get another role). The token is
-    in this answer only, and in the letter; for a lab manager whom an officer invites by e-mail in the letter only. Who
-    may give which role is one table (docs/accounts.md)."""
+    in this answer only, and in the letter; for who is to be a lab manager, invited by e-mail, in the letter only.
+    Whom a lab manager invites to be another one is proposed so: an officer appoints them (`POST /people/{id}/roles`).
+    Who may give which role is one table (docs/accounts.md)."""
 
     def produce() -> schemas.InvitationCreated:
         offered = invitations.invite(
@@ -210,14 +221,14 @@ def look_at_invitation(
     responses=problems(409),
 )
 def accept_as_new(asked: schemas.AcceptanceAsked, request: Request, parts: PublicParts) -> schemas.AcceptanceAnswer:
-    """Makes the account. The token works once."""
+    """Makes the account, with the role or (`waits_for_county`) proposed for it. The token works once."""
     parts.limiter.count_address(address_of(request))
     secret = asked.token.get_secret_value()
     with parts.database.read() as session:
         invitations.look(session, secret, parts.real_now())
     password_hash = hash_password(asked.password.get_secret_value())
     with parts.database.write() as session:
-        person = invitations.accept_as_new(
+        accepted = invitations.accept_as_new(
             Work(session, PUBLIC_ACTOR, parts.now()),
             secret,
             login=asked.login,
@@ -225,7 +236,7 @@ def accept_as_new(asked: schemas.AcceptanceAsked, request: Request, parts: Publi
             password_hash=password_hash,
             real_now=parts.real_now(),
         )
-    return schemas.AcceptanceAnswer.model_validate(person)
+        return schemas.AcceptanceAnswer.of(accepted)
 
 
 @router.post(
@@ -235,11 +246,12 @@ def accept_as_new(asked: schemas.AcceptanceAsked, request: Request, parts: Publi
     response_model=schemas.AcceptanceAnswer,
 )
 def accept_as_self(asked: schemas.TokenGiven, parts: AppParts, once: Once, work: Annotated[Work, writes()]) -> Response:
-    """Adds the role to the caller's. The token works once."""
+    """Adds the role to the caller's, or (`waits_for_county`) asks the county for it. The token works once."""
 
     def produce() -> schemas.AcceptanceAnswer:
-        person = invitations.accept_as_self(work, asked.token.get_secret_value(), parts.real_now())
-        return schemas.AcceptanceAnswer.model_validate(person)
+        return schemas.AcceptanceAnswer.of(
+            invitations.accept_as_self(work, asked.token.get_secret_value(), parts.real_now())
+        )
 
     return once(produce)
 

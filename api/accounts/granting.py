@@ -23,12 +23,16 @@ class Reach(StrEnum):
 GRANTS: Mapping[Role, Mapping[Role, Reach]] = {
     Role.ADMIN: dict.fromkeys(Role, Reach.ANYWHERE),
     Role.COUNTY_OFFICER: {Role.SME: Reach.ANYWHERE, Role.LAB_MANAGER: Reach.ANYWHERE},
-    Role.LAB_MANAGER: {Role.SME: Reach.OWN_ORG, Role.LAB_MANAGER: Reach.OWN_HOST},
+    Role.LAB_MANAGER: {Role.SME: Reach.OWN_ORG},
     Role.SME: {Role.SME: Reach.OWN_ORG},
     Role.FINANCE: {},
     Role.AUDITOR: {},
 }
 """Giver's role -> role given -> for whom."""
+
+PROPOSES: Mapping[Role, Mapping[Role, Reach]] = {Role.LAB_MANAGER: {Role.LAB_MANAGER: Reach.OWN_HOST}}
+"""Whom somebody may propose for a role, for the county to appoint, and may take it back from. Two managers of a host
+sign for each other: whoever could make the second one alone could be both."""
 
 FITS: Mapping[Role, frozenset[OrgKind]] = {
     Role.SME: frozenset({OrgKind.SME, OrgKind.ACADEMIC, OrgKind.HOST}),
@@ -43,13 +47,12 @@ FITS: Mapping[Role, frozenset[OrgKind]] = {
 
 def may_grant(actor: Actor, role: Role, org_id: str, host_id: str) -> bool:
     """Whether `actor` may give `role` (at `host_id`, for a lab manager) to a person of `org_id`."""
-    for held in actor.roles:
-        reach = GRANTS[held].get(role)
-        if reach is Reach.ANYWHERE:
-            return True
-        if reach is not None and org_id == actor.org_id and (reach is Reach.OWN_ORG or host_id in actor.host_ids):
-            return True
-    return False
+    return _reaches(GRANTS, actor, role, org_id, host_id)
+
+
+def may_propose(actor: Actor, role: Role, org_id: str, host_id: str) -> bool:
+    """Whether `actor` may propose a person of `org_id` for `role` at `host_id`, for somebody who may give it."""
+    return _reaches(PROPOSES, actor, role, org_id, host_id)
 
 
 def who_may_grant(role: Role) -> list[Role]:
@@ -58,19 +61,19 @@ def who_may_grant(role: Role) -> list[Role]:
 
 
 def may_take(actor: Actor, role: Role, org_id: str, host_id: str, is_contact: bool) -> bool:
-    """Whether `actor` may take `role` back from a person of `org_id`: what they may give, but among the people of a
-    firm its contact (`is_contact`) only, or any member could strip all colleagues."""
-    return (_is_above(actor, org_id) or is_contact) and may_grant(actor, role, org_id, host_id)
+    """Whether `actor` may take `role` back from a person of `org_id`: what they may give or propose, but among the
+    people of a firm its contact (`is_contact`) only, or any member could strip all colleagues."""
+    return (_is_above(actor, org_id) or is_contact) and _gives_or_proposes(actor, role, org_id, host_id)
 
 
 def may_keep_out(actor: Actor, org_id: str, held: Collection[tuple[Role, str]], *, is_contact: bool) -> bool:
     """Whether `actor` may deactivate a person of `org_id` who holds these (role, host) pairs, or let them in again.
 
-    They may give every one of those roles. Among the people of a firm only its contact (`is_contact`) does.
+    They may give or propose every one of those roles. Among the people of a firm only its contact (`is_contact`) does.
     """
     if not _is_above(actor, org_id) and not (is_contact and actor.org_id == org_id):
         return False
-    return all(may_grant(actor, role, org_id, host_id) for role, host_id in held)
+    return all(_gives_or_proposes(actor, role, org_id, host_id) for role, host_id in held)
 
 
 def may_reset(actor: Actor, held: Collection[Role]) -> bool:
@@ -84,3 +87,17 @@ def may_reset(actor: Actor, held: Collection[Role]) -> bool:
 
 def _is_above(actor: Actor, org_id: str) -> bool:
     return actor.has(Role.ADMIN, Role.COUNTY_OFFICER) or (actor.has(Role.LAB_MANAGER) and actor.org_id == org_id)
+
+
+def _gives_or_proposes(actor: Actor, role: Role, org_id: str, host_id: str) -> bool:
+    return may_grant(actor, role, org_id, host_id) or may_propose(actor, role, org_id, host_id)
+
+
+def _reaches(table: Mapping[Role, Mapping[Role, Reach]], actor: Actor, role: Role, org_id: str, host_id: str) -> bool:
+    for held in actor.roles:
+        reach = table.get(held, {}).get(role)
+        if reach is Reach.ANYWHERE:
+            return True
+        if reach is not None and org_id == actor.org_id and (reach is Reach.OWN_ORG or host_id in actor.host_ids):
+            return True
+    return False

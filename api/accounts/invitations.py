@@ -1,7 +1,8 @@
 """Invitations: an offer of a role in an organisation, accepted with a token that works once.
 
 To an e-mail address: whoever holds the token makes an account. To a login name: only that person, signed in, accepts;
-whether the name exists is not said. An offer is worth what its author may still grant when it is accepted.
+whether the name exists is not said. An offer is worth what its author may still grant when it is accepted; one who may
+only propose (granting.py) has made a proposal then, and the county appoints.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from api.accounts import granting, letters, one_time, repository, service
 from api.errors import conflict, forbidden, invalid, not_found
 from api.pagination import PageAsked, paginate
 from api.security import actor_of
-from api.work import Work
+from api.work import Actor, Work
 from store.tables.accounts import Invitation, LetterKind, Person, Role, TokenPurpose
 from store.tables.registry import Host, Org, OrgKind
 from wire.ids import new_ulid
@@ -22,11 +23,19 @@ from wire.ids import new_ulid
 
 @dataclass(frozen=True)
 class Offered:
-    """An invitation that was just made. `secret` is the only copy of its token; None where only a letter may"
-    " bring one."""
+    """An invitation that was just made. `secret` is the only copy of its token; None where only a letter may bring
+    one."""
 
     invitation: Invitation
     secret: str | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Who accepted. `waits_for_county`: they were proposed, and have no role from it until an officer appoints them."""
+
+    person: Person
+    waits_for_county: bool
 
 
 def invite(
@@ -43,13 +52,13 @@ def invite(
 ) -> Offered:
     """Offer a role in an organisation and write a letter about it.
 
-    Raises 403 unless the caller may grant it there, 404, 422 `one_addressee`, `role_does_not_fit`, `role_needs_host`
-    or `host_of_another_org`.
+    Raises 403 unless the caller may grant it there, or propose somebody for it, 404, 422 `one_addressee`,
+    `role_does_not_fit`, `role_needs_host` or `host_of_another_org`.
     """
     org = work.session.get(Org, org_id)
     if org is None or not service.may_see(work, org_id):
         raise not_found("单位", "organisation", org_id)
-    service.require_may_grant(work, role, host_id, org_id)
+    service.require_may_grant(work, role, host_id, org_id, or_propose=True)
     if (email is None) == (login is None):
         raise invalid(
             "one_addressee",
@@ -108,10 +117,9 @@ def invite(
         language=language,
         facts={"org_zh": org.name_zh, "org_en": org.name_en, "role": role.value, "from": work.actor.name},
     )
-    # An officer who held the token of a new lab manager could be the second person beside themselves.
-    by_letter_only = login is None and role is not Role.SME and work.actor.has(Role.COUNTY_OFFICER)
-    shown = not by_letter_only or work.actor.has(Role.ADMIN)
-    return Offered(invitation, secret if shown else None)
+    # Whoever held the token of a new lab manager could be the second person beside themselves.
+    by_letter_only = login is None and role is not Role.SME and not work.actor.has(Role.ADMIN)
+    return Offered(invitation, None if by_letter_only else secret)
 
 
 def listed(session: Session, org_id: str, page: PageAsked) -> tuple[list[Invitation], str | None]:
@@ -125,7 +133,7 @@ def withdraw(work: Work, invitation_id: str, real_now: datetime) -> Invitation:
     found = work.session.get(Invitation, invitation_id, with_for_update=True)
     if found is None or not service.may_see(work, found.org_id):
         raise not_found("邀请", "invitation", invitation_id)
-    service.require_may_grant(work, Role(found.role), found.host_scope, found.org_id)
+    service.require_may_grant(work, Role(found.role), found.host_scope, found.org_id, or_propose=True)
     if found.accepted_at is not None:
         raise conflict(
             "invitation_accepted",
@@ -144,9 +152,11 @@ def look(session: Session, secret: str, real_now: datetime) -> Invitation:
     return session.get_one(Invitation, one_time.look(session, TokenPurpose.INVITATION, secret, real_now))
 
 
-def accept_as_new(work: Work, secret: str, *, login: str, name: str, password_hash: str, real_now: datetime) -> Person:
+def accept_as_new(
+    work: Work, secret: str, *, login: str, name: str, password_hash: str, real_now: datetime
+) -> Accepted:
     """Make an account with the offered role. Raises 422 `token_not_valid`, 409 `for_an_account` (sign in first)."""
-    offer = _spend(work, secret, real_now)
+    offer, author = _spend(work, secret, real_now)
     if offer.login is not None:
         raise conflict(
             "for_an_account",
@@ -162,14 +172,13 @@ def accept_as_new(work: Work, secret: str, *, login: str, name: str, password_ha
         language=offer.language,
         email=offer.email,
     )
-    _accept(work, offer, person, real_now)
-    return person
+    return _accept(work, offer, author, person, real_now)
 
 
-def accept_as_self(work: Work, secret: str, real_now: datetime) -> Person:
+def accept_as_self(work: Work, secret: str, real_now: datetime) -> Accepted:
     """Give the caller the offered role. Raises 422 `token_not_valid`, 403 where it is for somebody else, 409
     `member_elsewhere` where the caller belongs to another organisation."""
-    offer = _spend(work, secret, real_now)
+    offer, author = _spend(work, secret, real_now)
     person = work.session.get_one(Person, work.actor.person_id)
     if offer.login != person.login and (offer.email is None or offer.email != person.email):
         raise forbidden(
@@ -177,8 +186,7 @@ def accept_as_self(work: Work, secret: str, real_now: datetime) -> Person:
             "This invitation is for somebody else; sign in with the account that was invited, or ask for one"
             " of your own.",
         )
-    author = actor_of(work.session, work.session.get_one(Person, offer.invited_by), frozenset())
-    if service.knows_password(work, author, Role(offer.role), person.person_id):
+    if _gives(author, offer) and service.knows_password(work, author, Role(offer.role), person.person_id):
         raise one_time.not_valid()
     if person.org_id != offer.org_id:
         raise conflict(
@@ -186,23 +194,34 @@ def accept_as_self(work: Work, secret: str, real_now: datetime) -> Person:
             "一个账号只属于一个单位;请用新邮箱接受邀请并另建账号。",
             "An account belongs to one organisation; have the invitation sent to an e-mail address and make another.",
         )
-    _accept(work, offer, person, real_now)
-    return person
+    return _accept(work, offer, author, person, real_now)
 
 
-def _spend(work: Work, secret: str, real_now: datetime) -> Invitation:
+def _spend(work: Work, secret: str, real_now: datetime) -> tuple[Invitation, Actor]:
+    """Return what is offered, and its author with the roles they have now."""
     invitation_id = one_time.spend(work.session, TokenPurpose.INVITATION, secret, real_now)
     offer = work.session.get_one(Invitation, invitation_id, with_for_update=True)
-    author = work.session.get_one(Person, offer.invited_by)
-    promised = (Role(offer.role), offer.org_id, offer.host_scope)
-    if not author.active or not granting.may_grant(actor_of(work.session, author, frozenset()), *promised):
+    person = work.session.get_one(Person, offer.invited_by)
+    author = actor_of(work.session, person, frozenset())
+    proposes = granting.may_propose(author, Role(offer.role), offer.org_id, offer.host_scope)
+    if not person.active or not (proposes or _gives(author, offer)):
         raise one_time.not_valid()
-    return offer
+    return offer, author
 
 
-def _accept(work: Work, offer: Invitation, person: Person, real_now: datetime) -> None:
-    service.record_grant(work, person.person_id, Role(offer.role), offer.host_scope)
+def _gives(author: Actor, offer: Invitation) -> bool:
+    return granting.may_grant(author, Role(offer.role), offer.org_id, offer.host_scope)
+
+
+def _accept(work: Work, offer: Invitation, author: Actor, person: Person, real_now: datetime) -> Accepted:
     offer.accepted_by, offer.accepted_at = person.person_id, real_now
     work.session.flush()
+    host_id = offer.host_scope or None
     after = {"invitation_id": offer.invitation_id, "person_id": person.person_id, "invited_by": offer.invited_by}
-    work.audit("invitation_accepted", f"org:{offer.org_id}", host_id=offer.host_scope or None, after=after)
+    work.audit("invitation_accepted", f"org:{offer.org_id}", host_id=host_id, after=after)
+    if _gives(author, offer):
+        service.record_grant(work, person.person_id, Role(offer.role), offer.host_scope, promised_by=offer.invited_by)
+        return Accepted(person, False)
+    after = {"role": offer.role, "host_id": offer.host_scope, "proposed_by": offer.invited_by}
+    work.audit("role_proposed", f"person:{person.person_id}", host_id=host_id, after=after)
+    return Accepted(person, True)

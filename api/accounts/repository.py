@@ -8,7 +8,7 @@ from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.pagination import PageAsked, paginate
-from store.tables.accounts import AccessToken, Person, Registration, RegistrationState, Role, RoleGrant
+from store.tables.accounts import AccessToken, Invitation, Person, Registration, RegistrationState, Role, RoleGrant
 from store.tables.audit import AuditEvent
 from store.tables.registry import Org
 
@@ -40,7 +40,16 @@ def contact_of(session: Session, org_id: str) -> str | None:
 
 
 def was_shown_password(session: Session, giver_id: str, person_id: str) -> bool:
-    """Whether somebody made the account of a person, or a reset of its password, with their own hands."""
+    """Whether somebody made the account of a person, or a reset of its password, with their own hands, or was shown the
+    token of the invitation that it was made with."""
+    shown = select(Invitation.invitation_id).where(
+        Invitation.accepted_by == person_id,
+        Invitation.invited_by == giver_id,
+        Invitation.role == Role.SME.value,
+        Invitation.email.is_not(None),
+    )
+    if session.scalar(shown.limit(1)) is not None:
+        return True
     wanted = select(AuditEvent.seq).where(
         AuditEvent.subject == f"person:{person_id}",
         AuditEvent.actor == giver_id,

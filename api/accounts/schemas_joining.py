@@ -4,6 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
+from api.accounts.invitations import Accepted
 from api.accounts.registrations import Verdict
 from api.accounts.schemas import Email, Language, LoginName, NewPassword, Secret
 from api.schemas import Answer, Instant, Name, Question
@@ -125,7 +126,7 @@ class InvitationAnswer(Answer):
 
 class InvitationCreated(InvitationAnswer):
     """A new invitation. `token` is shown this once, to be handed over; a repeat of the request gives null, and so does
-    an officer's invitation of a lab manager by e-mail: only the letter brings that one."""
+    an invitation by e-mail to be a lab manager, but an admin's: only the letter brings that one."""
 
     token: str | None
 
@@ -161,6 +162,20 @@ class AcceptanceAnswer(Answer):
     person_id: str
     login: str
     org_id: str
+    waits_for_county: bool = Field(
+        description="A lab manager proposed them: they have the role once a county officer appoints them"
+    )
+
+    @classmethod
+    def of(cls, accepted: Accepted) -> "AcceptanceAnswer":
+        """Return who accepted."""
+        person = accepted.person
+        return cls(
+            person_id=person.person_id,
+            login=person.login,
+            org_id=person.org_id,
+            waits_for_county=accepted.waits_for_county,
+        )
 
 
 class ResetAsked(Question):

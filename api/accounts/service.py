@@ -91,17 +91,19 @@ def grant_role(work: Work, person_id: str, role: Role, host_id: str = "") -> boo
         raise not_found("人员", "person", person_id)
     if knows_password(work, work.actor, role, person_id):
         raise forbidden(
-            "您曾为该账号设置或重置密码,不能再授予其实验室管理员角色;请用邮箱邀请本人,或由系统管理员办理。",
-            "You made this account or a reset of its password, so you do not make it a lab manager; invite the"
-            " person by e-mail, or ask an admin.",
+            "您曾见过该账号的密码、重置口令或邀请口令,不能再授予其实验室管理员角色;请由另一位县级人员或系统管理员办理。",
+            "You were shown a password, a reset or the invitation of this account, so you do not make it a lab"
+            " manager; ask another officer or an admin.",
         )
     return record_grant(work, person_id, role, host_id)
 
 
-def require_may_grant(work: Work, role: Role, host_id: str, org_id: str | None) -> None:
-    """Raise 403 unless the caller may give a role to people of an organisation, 422 and 404 for a wrong host."""
-    actor = work.actor
-    if not actor.is_system and not granting.may_grant(actor, role, org_id or "", host_id):
+def require_may_grant(work: Work, role: Role, host_id: str, org_id: str | None, *, or_propose: bool = False) -> None:
+    """Raise 403 unless the caller may give a role to people of an organisation (or propose them for it), 422 and 404
+    for a wrong host."""
+    actor, whom = work.actor, (role, org_id or "", host_id)
+    proposes = or_propose and granting.may_propose(actor, *whom)
+    if not (actor.is_system or proposes or granting.may_grant(actor, *whom)):
         listed = ", ".join(granting.who_may_grant(role))
         raise forbidden(
             f"您没有权限授予角色 {role};需要角色:{listed}(单位角色仅限本单位);请联系其中一人办理。",
@@ -122,14 +124,16 @@ def require_may_grant(work: Work, role: Role, host_id: str, org_id: str | None) 
 
 def knows_password(work: Work, giver: Actor, role: Role, person_id: str) -> bool:
     """Whether `giver` could sign in as the person whom they give a role beyond a firm's: they were shown its first
-    password or a reset. A lab manager signs beside an officer as the second person, and has to be one."""
+    password, a reset, or the invitation that it was made with. A lab manager signs beside others as the second person,
+    and has to be one."""
     if role is Role.SME or giver.is_system or giver.has(Role.ADMIN):
         return False
     return repository.was_shown_password(work.session, giver.person_id, person_id)
 
 
-def record_grant(work: Work, person_id: str, role: Role, host_id: str = "") -> bool:
-    """Give a role by rule: what an invitation or a registration promised. The caller has checked that it may."""
+def record_grant(work: Work, person_id: str, role: Role, host_id: str = "", *, promised_by: str = "") -> bool:
+    """Give a role by rule: what an invitation (of `promised_by`) or a registration promised. The caller has checked
+    that it may. Managers and officers are told of each lab manager whom a person appointed."""
     granted = insert_if_absent(
         work.session,
         RoleGrant,
@@ -143,6 +147,8 @@ def record_grant(work: Work, person_id: str, role: Role, host_id: str = "") -> b
     )
     if granted:
         after = {"role": role.value, "host_id": host_id}
+        if role is Role.LAB_MANAGER and not work.actor.is_system:
+            after["appointed_by"] = promised_by or work.actor.person_id
         work.audit("role_granted", f"person:{person_id}", host_id=host_id or None, after=after)
     return granted
 
@@ -158,7 +164,7 @@ def take_role(work: Work, person_id: str, role: Role, host_id: str = "") -> Pers
             "不能收回自己的角色;请由其他有权人员办理。",
             "Nobody takes back a role of their own; ask somebody else who may.",
         )
-    require_may_grant(work, role, host_id, person.org_id)
+    require_may_grant(work, role, host_id, person.org_id, or_propose=True)
     is_contact = repository.contact_of(work.session, person.org_id) == work.actor.person_id
     if not work.actor.is_system and not granting.may_take(work.actor, role, person.org_id, host_id, is_contact):
         raise forbidden(

@@ -5,26 +5,15 @@ which looks here. What is not listed tells nobody.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 from api.booking.matching_service import SESSION_WITHOUT_BOOKING
-from api.charging.disputes import DISPUTED
+from api.charging.anomalies import DISPUTED
+from store.tables.notices import NoticeParty
 
+_C, _M, _O, _P = NoticeParty.CUSTOMER, NoticeParty.MANAGER, NoticeParty.COUNTY, NoticeParty.PERSON
 
-class Side(StrEnum):
-    """As what somebody is told: member of the firm that pays, manager of a host concerned, county officer, or because
-    it is about themselves or what they asked for. The text differs, and only host and county read a firm's name."""
-
-    CUSTOMER = "customer"
-    MANAGER = "manager"
-    COUNTY = "county"
-    PERSON = "person"
-
-
-_C, _M, _O, _P = Side.CUSTOMER, Side.MANAGER, Side.COUNTY, Side.PERSON
-
-MATTERS: dict[str, frozenset[Side]] = {
+MATTERS: dict[str, frozenset[NoticeParty]] = {
     "charge-posted": frozenset({_C}),
     "statement-issued": frozenset({_C}),
     "statement-final": frozenset({_C, _M}),
@@ -44,9 +33,12 @@ MATTERS: dict[str, frozenset[Side]] = {
     "tariff-proposed": frozenset({_M, _O}),
     "tariff-published": frozenset({_M, _P}),
     "certificate-expiring": frozenset({_M}),
+    "qualification-expiring": frozenset({_M, _P}),
     "registration-pending": frozenset({_O}),
     "registration-decided": frozenset({_P}),
     "invitation-accepted": frozenset({_P}),
+    "manager-proposed": frozenset({_O}),
+    "manager-appointed": frozenset({_M, _O}),
     "reward-noticed": frozenset({_M}),
     "reward-objection": frozenset({_O}),
     "reward-objection-answered": frozenset({_P}),
@@ -77,9 +69,12 @@ _KINDS = {
     "tariff.proposed": "tariff-proposed",
     "tariff.published": "tariff-published",
     "certificate.expiring": "certificate-expiring",
+    "qualification.expiring": "qualification-expiring",
     "registration_submitted": "registration-pending",
     "registration_decided": "registration-decided",
     "invitation_accepted": "invitation-accepted",
+    "role_proposed": "manager-proposed",
+    "role_granted": "manager-appointed",
     "reward_run.noticed": "reward-noticed",
     "reward_objection.raised": "reward-objection",
     "reward_objection.answered": "reward-objection-answered",
@@ -91,6 +86,8 @@ _KINDS = {
 def matter_kind(action: str, after: Mapping[str, Any]) -> str | None:
     """Return the kind of notice that an audit event becomes, None where it tells nobody."""
     kind = _KINDS.get(action)
+    if kind == "manager-appointed" and "appointed_by" not in after:  # another role, or the first ones of all
+        return None
     if kind == "anomaly-found":
         rule = str(after["rule"])
         if rule == SESSION_WITHOUT_BOOKING:

@@ -4,13 +4,14 @@ from datetime import UTC
 from email.utils import format_datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from api.deps import IfMatch, Once, own_affairs, public_reads, reads, tagged
 from api.notices import feeds, inbox, preferences, schemas
 from api.notices.ics import MEDIA_TYPE
 from api.pagination import WantedPage
+from api.parameters import any_parameters
 from api.problems import problems
 from api.schemas import Page
 from api.work import Work
@@ -122,6 +123,7 @@ def revoke_feed(feed_id: FeedId, work: Annotated[Work, own_affairs()], version: 
     summary="Read a private calendar feed",
     response_class=Response,
     responses=_ICS | problems(404),
+    dependencies=[Depends(any_parameters)],
 )
 def read_feed(
     secret: Annotated[str, Path(max_length=100, description="From the address of a feed")],

@@ -15,6 +15,8 @@ from store.periods import SHANGHAI
 from store.tables.calendar import BookingMode, BookingState
 
 MEDIA_TYPE = "text/calendar; charset=utf-8"
+_NO_TEXT = dict.fromkeys([*range(0x09), *range(0x0B, 0x20), 0x7F])
+"""Control characters, which RFC 5545 (3.1) has in no text: a strict reader refuses the whole file for one."""
 _OFF = frozenset({BookingState.REJECTED, BookingState.CANCELLED, BookingState.EXPIRED})
 _BUSY = {"zh": "已占用", "en": "Busy"}
 _STATES = {
@@ -91,7 +93,7 @@ def calendar_file(
     calendar.add("version", "2.0")
     calendar.add("calscale", "GREGORIAN")
     calendar.add("method", method)
-    calendar.add("x-wr-calname", name)
+    calendar.add("x-wr-calname", name.translate(_NO_TEXT))
     calendar.add("x-wr-timezone", "Asia/Shanghai")
     calendar.add("x-published-ttl", "PT1H")
     calendar.add_component(_timezone())
@@ -119,11 +121,12 @@ def _booked(one: BookedEvent, language: str) -> Event:
     event.add("created", one.created_at.astimezone(UTC))
     event.add("last-modified", one.changed_at.astimezone(UTC))
     event.add("sequence", one.sequence)
-    event.add("summary", f"{one.instrument}:{one.firm}" if one.firm else one.instrument)
+    said = f"{one.instrument}:{one.firm}" if one.firm else one.instrument
+    event.add("summary", said.translate(_NO_TEXT))
     label = (f"状态:{state}\n预约号:{one.booking_id}", f"State: {state}\nBooking: {one.booking_id}")[at]
     event.add("description", label)
     if one.place:
-        event.add("location", one.place)
+        event.add("location", one.place.translate(_NO_TEXT))
     tentative = one.state is BookingState.REQUESTED
     event.add("status", "CANCELLED" if off else "TENTATIVE" if tentative else "CONFIRMED")
     event.add("transp", "TRANSPARENT" if off else "OPAQUE")

@@ -13,8 +13,7 @@ from sqlalchemy import ColumnElement, func, select, true, tuple_, update
 from sqlalchemy.orm import Session
 
 from api.errors import not_found
-from api.notices.matter_inbox import Entry, entries_of, note_all_read, note_read
-from api.notices.matters import Matter, matters_of
+from api.notices.matters import matters_of
 from api.notices.texts import Rendered, Told, render_notice
 from api.pagination import PageAsked, read_cursor, write_cursor
 from api.work import Work
@@ -24,13 +23,16 @@ from store.tables.notices import Notice, NoticeParty
 from store.tables.registry import Instrument, Org
 
 CHUNK = 500
+READ = "notices_read"
+"""The event of the county's audit chain that somebody read a notice that is not about a booking, or all up to one."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A notice, of a booking or of another matter, with its text."""
+    """A notice with what it is about (`noun:id`) and its text."""
 
-    notice: Notice | Matter
+    notice: Notice
+    subject: str
     text: Rendered
 
 
@@ -39,75 +41,62 @@ def listed(work: Work, page: PageAsked, *, only_unread: bool) -> tuple[list[Item
 
     Raises 422 `bad_cursor`.
     """
-    wanted = select(Notice).where(_mine(work))
-    matters = entries_of(work.session, work.actor.person_id, work.now)
     after = None if page.cursor is None else read_cursor(page.cursor, _checked)
-    rows: list[Notice | Entry] = []
+    rows: list[Notice] = []
     for part in (False,) if only_unread else (False, True):
         if after is not None and after[0] and not part:
             continue
-        here = wanted.where(Notice.read_at.is_not(None) if part else Notice.read_at.is_(None))
-        others = [one for one in matters if (one.read_at is not None) == part]
+        here = select(Notice).where(_mine(work), Notice.read_at.is_not(None) if part else Notice.read_at.is_(None))
         if after is not None and bool(after[0]) == part:
             here = here.where(Notice.notice_id < after[1])
-            others = [one for one in others if one.notice_id < str(after[1])]
         left = page.limit + 1 - len(rows)
         if left > 0:
-            booked = work.session.scalars(here.order_by(Notice.notice_id.desc()).limit(left))
-            rows += sorted([*booked, *others[:left]], key=lambda one: one.notice_id, reverse=True)[:left]
+            rows += work.session.scalars(here.order_by(Notice.notice_id.desc()).limit(left))
     shown, more = rows[: page.limit], rows[page.limit :]
     cursor = write_cursor([int(shown[-1].read_at is not None), shown[-1].notice_id]) if more else None
-    return _in_order(work.session, shown, work.actor.language), cursor
+    return items_of(work.session, shown, work.actor.language), cursor
 
 
 def unread(work: Work) -> int:
     """Return how many notices the caller has not read."""
-    wanted = select(func.count()).select_from(Notice)
-    matters = entries_of(work.session, work.actor.person_id, work.now)
-    of_bookings = int(work.session.scalar(wanted.where(_mine(work), Notice.read_at.is_(None))) or 0)
-    return of_bookings + sum(one.read_at is None for one in matters)
+    wanted = select(func.count()).select_from(Notice).where(_mine(work), Notice.read_at.is_(None))
+    return int(work.session.scalar(wanted) or 0)
 
 
 def mark_read(work: Work, notice_id: str) -> Item:
     """Mark a notice of the caller as read; what was read stays so. Raises 404."""
-    found: Notice | Entry | None
     found = work.session.scalars(select(Notice).where(Notice.notice_id == notice_id, _mine(work))).one_or_none()
-    if found is None:
-        matters = entries_of(work.session, work.actor.person_id, work.now)
-        found = next((one for one in matters if one.notice_id == notice_id), None)
     if found is None:
         raise not_found("通知", "notice", notice_id)
     if found.read_at is None:
-        if isinstance(found, Notice):
-            found.read_at = work.now
-            work.session.flush()
-        else:
-            note_read(work, notice_id)
-            found = replace(found, read_at=work.now)
-    return _in_order(work.session, [found], work.actor.language)[0]
+        found.read_at = work.now
+        work.session.flush()
+        if found.booking_id is None:
+            _note(work, {"notice": notice_id})
+    return items_of(work.session, [found], work.actor.language)[0]
 
 
 def mark_all_read(work: Work, until: str | None) -> int:
     """Mark the caller's notices as read, those up to `until` (an id) where one is given; return how many are unread."""
     wanted = (_mine(work), Notice.read_at.is_(None), true() if until is None else Notice.notice_id <= until)
+    newest = work.session.scalar(select(func.max(Notice.notice_id)).where(*wanted, Notice.booking_id.is_(None)))
     work.session.execute(
         update(Notice).where(*wanted).values(read_at=work.now), execution_options={"synchronize_session": False}
     )
-    note_all_read(work, until)
+    if newest is not None:
+        _note(work, {"until": newest})
     return unread(work)
 
 
-def _in_order(session: Session, rows: Sequence[Notice | Entry], language: str) -> list[Item]:
-    booked = iter(items_of(session, [row for row in rows if isinstance(row, Notice)], language))
-    keys = [(row.key, row.read_at) for row in rows if isinstance(row, Entry)]
-    others = iter(Item(matter, matter.text) for matter in matters_of(session, keys, language))
-    return [next(booked) if isinstance(row, Notice) else next(others) for row in rows]
+def _note(work: Work, what: dict[str, str]) -> None:
+    # What was told of a statement or a decision, and seen, is evidence.
+    work.audit(READ, f"inbox:{work.actor.person_id}", host_id=None, after=what)
 
 
 def items_of(session: Session, notices: Sequence[Notice], language: str) -> list[Item]:
     """Return notices with their text in a language, in their order."""
-    told: dict[tuple[str, int], Told] = {}
-    keys = sorted({(notice.booking_id, notice.event_no) for notice in notices})
+    told: dict[tuple[str | None, int | None], Told] = {}
+    keys = sorted({(one.booking_id, one.event_no or 0) for one in notices if one.booking_id is not None})
     for start in range(0, len(keys), CHUNK):
         for row in session.execute(_facts_of(keys[start : start + CHUNK])):
             told[row.booking_id, row.event_no] = Told(
@@ -118,7 +107,14 @@ def items_of(session: Session, notices: Sequence[Notice], language: str) -> list
                 firm_zh=row.firm_zh,
                 firm_en=row.firm_en,
             )
-    return [Item(notice, _text(notice, told[notice.booking_id, notice.event_no], language)) for notice in notices]
+    others = [one for one in notices if one.booking_id is None]
+    matters = dict(zip((one.notice_id for one in others), matters_of(session, others, language), strict=True))
+    return [
+        Item(one, *matters[one.notice_id])
+        if one.booking_id is None
+        else Item(one, f"booking:{one.booking_id}", _text(one, told[one.booking_id, one.event_no], language))
+        for one in notices
+    ]
 
 
 def _text(notice: Notice, told: Told, language: str) -> Rendered:

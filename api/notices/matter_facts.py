@@ -16,7 +16,7 @@ from store.money import yuan
 from store.periods import SHANGHAI
 from store.tables.accounts import Person, Registration
 from store.tables.audit import Anomaly
-from store.tables.booking_rules import UseClaim
+from store.tables.booking_rules import QualificationEvent, UseClaim
 from store.tables.charging import Charge, Statement
 from store.tables.disputes import Correction, Dispute
 from store.tables.registry import Certificate, Host, Instrument, Org
@@ -159,6 +159,29 @@ def _certificate(session: Session, certificate_id: str, event: Event) -> Facts:
     return Facts("", (instrument.host_id,), says=says)
 
 
+def _qualification(session: Session, event_id: str, event: Event) -> Facts:
+    fact = session.get_one(QualificationEvent, event_id)
+    instrument = session.get_one(Instrument, fact.instrument_id)
+    says = {
+        "instrument": (instrument.name_zh, instrument.name_en),
+        "person": _same(session.get_one(Person, fact.person_id).name),
+        "until": _same("" if fact.expires_at is None else _minute(fact.expires_at)),
+    }
+    return Facts("", (instrument.host_id,), (fact.person_id,), says)
+
+
+def _person(session: Session, person_id: str, event: Event) -> Facts:
+    """Of somebody's role at a host."""
+    host_id = str(event.after["host_id"])
+    author = session.get_one(Person, str(event.after.get("appointed_by") or event.after["proposed_by"]))
+    says = {
+        "person": _same(session.get_one(Person, person_id).name),
+        "host": _host(session, host_id),
+        "by": _same(author.name),
+    }
+    return Facts("", (host_id,), says=says)
+
+
 def _of_org(session: Session, org_id: str, event: Event) -> Facts:
     if event.action == "invitation_accepted":
         person = session.get_one(Person, event.after["person_id"])
@@ -229,6 +252,8 @@ _READERS: dict[str, Callable[[Session, str, Event], Facts | None]] = {
     "tariff_proposal": _tariff_proposal,
     "tariff": _tariff,
     "certificate": _certificate,
+    "qualification": _qualification,
+    "person": _person,
     "org": _of_org,
     "reward_run": _reward_run,
     "reward_objection": _reward_objection,
@@ -252,6 +277,11 @@ _RULES: dict[str, Said] = {
     "billed_above_metered": ("计费时长超过计量时长", "more was billed than metered"),
     "price_above_list": ("价格高于公示标准", "the price is above the list"),
     "back_dated_booking": ("预约晚于使用", "booked after the use"),
+    "hole_not_bridged": (
+        "有一段记录空档未计费,请核对;如应计费,请提出计量更正,由另一人批准",
+        "a hole in the records is not billed: look at it; to bill it, propose a metered correction, and another person"
+        " approves",
+    ),
     "use_after_completion": ("预约完成后仍有使用", "use after the booking was completed"),
     "session_in_doubt": ("使用记录存疑", "not all of a session's time is proved"),
     "session_without_booking": ("使用没有对应的预约", "use without a booking"),

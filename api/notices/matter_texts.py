@@ -6,16 +6,16 @@ host reads it.
 
 from collections.abc import Mapping
 
-from api.notices.concerns import Side
+from store.tables.notices import NoticeParty
 
-_C, _M, _O, _P = Side.CUSTOMER, Side.MANAGER, Side.COUNTY, Side.PERSON
+_C, _M, _O, _P = NoticeParty.CUSTOMER, NoticeParty.MANAGER, NoticeParty.COUNTY, NoticeParty.PERSON
 _Both = tuple[str, str]
 
 _NOTICED = (
     "奖励核算开始公示:{period},可查看并提出异议",
     "The reward run for {period} is publicly announced: look at it, and object if it is wrong",
 )
-SAID: dict[str, dict[Side, _Both]] = {
+SAID: dict[str, dict[NoticeParty, _Both]] = {
     "charge-posted": {_C: ("{instrument} 的使用已计费", "Your use of {instrument} was charged")},
     "statement-issued": {
         _C: ("{host} 发出 {month} 的结算单,请核对", "{host} issued your statement of {month}: please check it")
@@ -105,6 +105,16 @@ SAID: dict[str, dict[Side, _Both]] = {
     "certificate-expiring": {
         _M: ("{instrument} 的计量证书 {number} 即将到期", "Certificate {number} of {instrument} is about to expire")
     },
+    "qualification-expiring": {
+        _M: (
+            "{person} 的 {instrument} 操作资格即将到期,如需继续上机请安排培训",
+            "The qualification of {person} for {instrument} is about to expire: train them again if they go on",
+        ),
+        _P: (
+            "您的 {instrument} 操作资格即将到期,请联系实验室管理员安排培训",
+            "Your qualification for {instrument} is about to expire: ask the lab manager for training",
+        ),
+    },
     "registration-pending": {
         _O: ("{org} 申请注册,待审核", "{org} asks to be registered: please decide"),
     },
@@ -113,6 +123,16 @@ SAID: dict[str, dict[Side, _Both]] = {
     },
     "invitation-accepted": {
         _P: ("{person} 接受了加入 {org} 的邀请", "{person} accepted the invitation to {org}"),
+    },
+    "manager-proposed": {
+        _O: (
+            "{person} 被提名为 {host} 的实验室管理员:请核实身份后授予角色",
+            "{person} is proposed as a lab manager of {host}: verify who they are, then give them the role",
+        ),
+    },
+    "manager-appointed": {
+        _M: ("{person} 已成为本单位的实验室管理员", "{person} is a lab manager of your host now"),
+        _O: ("{person} 已成为 {host} 的实验室管理员", "{person} is a lab manager of {host} now"),
     },
     "reward-noticed": {_M: _NOTICED},
     "reward-objection": {
@@ -134,6 +154,7 @@ _LINES: dict[str, _Both] = {
     "object_until": ("可提出异议至:{value}(北京时间)", "Objections until: {value} (China Standard Time)"),
     "days": ("账龄:{value} 天", "Age: {value} days"),
     "invoice": ("发票号码:{value}", "Invoice: {value}"),
+    "by": ("经办人:{value}", "By: {value}"),
     "uscc": ("统一社会信用代码:{value}", "Unified social credit code: {value}"),
     "detail": ("依据:{value}", "Evidence: {value}"),
     "reason": ("说明:{value}", "Reason: {value}"),
@@ -156,7 +177,7 @@ _ANY: dict[str, _Both] = {
 }
 
 
-def matter_text(kind: str, side: Side, says: Mapping[str, str], at: int) -> tuple[str, list[str]]:
+def matter_text(kind: str, side: NoticeParty, says: Mapping[str, str], at: int) -> tuple[str, list[str]]:
     """Return the title and the lines below it, `at` 0 in Chinese, 1 in English. Raises KeyError for a kind or side that
     nobody is told of."""
     title = SAID[kind][side][at].format_map(says)

@@ -22,7 +22,6 @@ from api.booking.states import BookingAction
 from api.notices.feeds import mailed_calendar
 from api.notices.inbox import items_of
 from api.notices.keeping import new_mail
-from api.notices.matters import matters_of, read_key
 from api.notices.messages import compose
 from api.notices.texts import render_letter
 from api.notices.transports import MailDelayed, MailRefused, ServerDown, Transport
@@ -148,21 +147,18 @@ class Postman:
     def _message(self, work: Work, mail: Mail) -> EmailMessage | None:
         if mail.source == MailSource.LETTER.value:
             return self._letter(work, mail)
-        session, key, calendar = work.session, read_key(mail.source_id), None
-        if key is not None:
-            notice_id, person = key.notice_id, session.get_one(Person, key.person_id)
-            text = matters_of(session, [(key, None)], person.language)[0].text
-        else:
-            notice_id, notice = mail.source_id, session.get_one(Notice, mail.source_id)
-            person = session.get_one(Person, notice.person_id)
-            text = items_of(session, [notice], person.language)[0].text
-            if notice.kind in WITH_CALENDAR:
-                calendar = mailed_calendar(session, person, notice.booking_id, parseaddr(self._sender)[1])
+        session, calendar = work.session, None
+        notice = session.get(Notice, mail.source_id)
+        if notice is None:  # forgotten: nobody sent anything for longer than it is kept
+            return None
+        person = session.get_one(Person, notice.person_id)
         if not person.active or not person.email:
             return None
+        if notice.booking_id is not None and notice.kind in WITH_CALENDAR:
+            calendar = mailed_calendar(session, person, notice.booking_id, parseaddr(self._sender)[1])
         return compose(
-            text,
-            mail_id=f"{mail.source}.{notice_id}",
+            items_of(session, [notice], person.language)[0].text,
+            mail_id=f"{mail.source}.{notice.notice_id}",
             sender=self._sender,
             name=person.name,
             address=person.email,

@@ -5,12 +5,11 @@ from typing import Annotated
 from pydantic import Field
 
 from api.accounts.schemas import Language
-from api.notices.concerns import Side
 from api.notices.inbox import Item
 from api.notices.preferences import Wanted
 from api.notices.texts import KINDS, kind_title
 from api.schemas import Answer, Instant, Page, Question
-from store.tables.notices import CalendarFeed, Notice
+from store.tables.notices import CalendarFeed, NoticeParty
 
 Id = Annotated[str, Field(min_length=1, max_length=40)]
 
@@ -20,7 +19,7 @@ class NoticeAnswer(Answer):
 
     notice_id: str
     kind: str
-    party: Side = Field(description="As what: the firm's, manager of the host, county officer, or about oneself")
+    party: NoticeParty = Field(description="As what: the firm's, manager of the host, county officer, or about oneself")
     subject: str = Field(description="What it is about, `noun:id`: `booking:…`, `statement:…`, `reward_run:…`")
     booking_id: str | None = Field(description="Null where it is not about a booking")
     event_no: int | None
@@ -35,10 +34,10 @@ class NoticeAnswer(Answer):
         return cls(
             notice_id=notice.notice_id,
             kind=notice.kind,
-            party=Side(notice.party),
-            subject=f"booking:{notice.booking_id}" if isinstance(notice, Notice) else notice.subject,
-            booking_id=notice.booking_id if isinstance(notice, Notice) else None,
-            event_no=notice.event_no if isinstance(notice, Notice) else None,
+            party=NoticeParty(notice.party),
+            subject=item.subject,
+            booking_id=notice.booking_id,
+            event_no=notice.event_no,
             title=item.text.title,
             body=item.text.body,
             at=notice.at,

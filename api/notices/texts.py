@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from api.booking.notices import CONCERNS, Happening
 from api.booking.states import BookingAction
-from api.notices.concerns import MATTERS, Side
+from api.notices.concerns import MATTERS
 from api.notices.matter_texts import matter_text, matter_title
 from store.tables.accounts import LetterKind
 from store.tables.notices import NoticeParty
@@ -200,7 +200,7 @@ def render_notice(kind: str, party: NoticeParty, told: Told, language: str) -> R
     return Rendered(_one_line(title), "\n".join([title + ("。" if at == 0 else "."), "", *lines]))
 
 
-def render_matter(kind: str, side: Side, says: Mapping[str, tuple[str, str]], language: str) -> Rendered:
+def render_matter(kind: str, side: NoticeParty, says: Mapping[str, tuple[str, str]], language: str) -> Rendered:
     """Return a notice that is not about a booking in a language; `says` has both. Raises as `render_notice`."""
     at = _index(language)
     title, lines = matter_text(kind, side, {name: both[at] for name, both in says.items()}, at)

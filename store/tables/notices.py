@@ -11,10 +11,14 @@ from store.tables.columns import TextKey, one_of, refers_to
 
 
 class NoticeParty(StrEnum):
-    """As what somebody is told of a booking: the text differs, and only the host hears who books."""
+    """As what somebody is told: member of the firm that books and pays, manager of a host concerned, county officer, or
+    because it is about themselves or what they asked for. The text differs, and only host and county read a firm's
+    name. Of bookings the first two hear."""
 
     CUSTOMER = "customer"
     MANAGER = "manager"
+    COUNTY = "county"
+    PERSON = "person"
 
 
 class MailSource(StrEnum):
@@ -34,21 +38,36 @@ class MailState(StrEnum):
 
 
 class Notice(Base):
-    """One event of a booking for one person. `facts` are what the text is made of when it is read; it holds no text."""
+    """One event for one person: of a booking, or (another matter) of an audit chain. `facts` are what the text of a
+    booking's event is made of when it is read; what a matter says is read from its audit event. It holds no text."""
 
     __tablename__ = "notice"
     notice_id: Mapped[TextKey]
     person_id: Mapped[str] = refers_to("person.person_id")
     party: Mapped[str]
     kind: Mapped[str]
-    booking_id: Mapped[str] = refers_to("booking.booking_id")
-    event_no: Mapped[int]
+    booking_id: Mapped[str | None] = refers_to("booking.booking_id")
+    event_no: Mapped[int | None]
+    chain_id: Mapped[str | None]
+    seq: Mapped[int | None]
     facts: Mapped[str]
     at: Mapped[datetime]
     read_at: Mapped[datetime | None]
     __table_args__ = (
         one_of("party", NoticeParty),
+        CheckConstraint(
+            "(booking_id IS NULL) = (event_no IS NULL) AND (chain_id IS NULL) = (seq IS NULL)"
+            " AND (booking_id IS NULL) <> (chain_id IS NULL)",
+            name="of_one_event",
+        ),
         UniqueConstraint("booking_id", "event_no", "person_id"),
+        Index(
+            "uq_notice_matter",
+            *("chain_id", "seq", "person_id"),
+            unique=True,
+            sqlite_where=text("chain_id IS NOT NULL"),
+            postgresql_where=text("chain_id IS NOT NULL"),
+        ),
         Index(None, "person_id", "notice_id"),
         # The number on the bell: what was read, however much, is not looked at.
         Index(

@@ -1,7 +1,12 @@
-"""A strict reader of calendar files: what the standard has, down to line ends and octets."""
+"""A strict reader of calendar files: what the standard has, down to line ends and octets, and as two readers have it.
+
+`icalendar` writes our files, so that it reads them proves little; `ical`, which shares nothing with it, checks every
+property of an event against its type and has to understand the same.
+"""
 
 from datetime import timedelta
 
+from ical.calendar_stream import IcsCalendarStream
 from icalendar import Calendar
 
 
@@ -29,4 +34,17 @@ def strictly(content: bytes) -> Calendar:
         assert event.decoded("dtstamp").utcoffset() == timedelta(0)
         uids.append(str(event["uid"]))
     assert len(set(uids)) == len(uids)
+    _another_reader_agrees(content, calendar)
     return calendar
+
+
+def _another_reader_agrees(content: bytes, calendar: Calendar) -> None:
+    read = IcsCalendarStream.calendar_from_ics(content.decode())
+    ours = [
+        (str(one["uid"]), one.decoded("dtstart"), one.decoded("dtend"), str(one["summary"]), str(one["status"]))
+        for one in calendar.walk("VEVENT")
+    ]
+    theirs = [(one.uid, one.dtstart, one.dtend, one.summary, one.status) for one in read.events]
+    assert theirs == ours
+    assert [one.sequence for one in read.events] == [one["sequence"] for one in calendar.walk("VEVENT")]
+    assert [zone.tz_id for zone in read.timezones] == ["Asia/Shanghai"]

@@ -2,7 +2,17 @@
 
 import pytest
 
-from api.accounts.granting import FITS, GRANTS, Reach, may_grant, may_keep_out, may_reset, may_take, who_may_grant
+from api.accounts.granting import (
+    FITS,
+    GRANTS,
+    Reach,
+    may_grant,
+    may_keep_out,
+    may_propose,
+    may_reset,
+    may_take,
+    who_may_grant,
+)
 from api.work import Actor
 from store.tables.accounts import Role
 from store.tables.registry import OrgKind
@@ -30,13 +40,22 @@ def test_finance_and_auditors_give_nothing(giver: Role, role: Role) -> None:
 
 def test_a_host_gives_its_own_roles_and_a_firm_its_own() -> None:
     manager = actor(Role.LAB_MANAGER, hosts=("h01",))
-    assert may_grant(manager, Role.LAB_MANAGER, "o-1", "h01")
-    assert not may_grant(manager, Role.LAB_MANAGER, "o-1", "h02")
-    assert not may_grant(manager, Role.LAB_MANAGER, "o-2", "h01")
+    assert may_grant(manager, Role.SME, "o-1", "")
+    assert not may_grant(manager, Role.SME, "o-2", "")
     firm = actor(Role.SME)
     assert may_grant(firm, Role.SME, "o-1", "")
     assert not may_grant(firm, Role.SME, "o-2", "")
     assert not may_grant(firm, Role.LAB_MANAGER, "o-1", "h01")
+
+
+def test_a_lab_manager_proposes_another_of_the_own_host_and_only_the_county_appoints_one() -> None:
+    manager = actor(Role.LAB_MANAGER, hosts=("h01",))
+    assert who_may_grant(Role.LAB_MANAGER) == [Role.ADMIN, Role.COUNTY_OFFICER]
+    assert not may_grant(manager, Role.LAB_MANAGER, "o-1", "h01")
+    assert may_propose(manager, Role.LAB_MANAGER, "o-1", "h01")
+    assert not may_propose(manager, Role.LAB_MANAGER, "o-1", "h02")
+    assert not may_propose(manager, Role.LAB_MANAGER, "o-2", "h01")
+    assert not any(may_propose(actor(role), Role.LAB_MANAGER, "o-1", "h01") for role in set(Role) - {Role.LAB_MANAGER})
 
 
 def test_nobody_gives_more_than_their_own_reach() -> None:

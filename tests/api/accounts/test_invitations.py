@@ -136,31 +136,73 @@ def test_nobody_makes_a_lab_manager_of_an_account_they_know_the_password_of(sqli
     assert admin.post("/people", asked | {"login": "wuxia"}).status_code == 201
 
 
-def test_a_host_and_the_county_invite_staff_bound_to_that_host(sqlite_client: ApiClient) -> None:
+def by_letter(client: ApiClient) -> str:
+    """The token of the newest invitation, as its e-mail brings it."""
+    parts = client.parts
+    with parts.database.write() as session:
+        letter = letters.waiting(session)[-1]
+        work = Work(session, system_actor("letters"), parts.now())
+        opened = letters.open_letter(work, letter.letter_id, parts.real_now(), reset_for=timedelta(hours=1))
+    assert opened is not None
+    return opened.secret or ""
+
+
+def sees_of_appointments(client: ApiClient) -> list[str]:
+    items = client.get("/inbox?limit=100").json()["items"]
+    return [item["kind"] for item in reversed(items) if item["kind"].startswith("manager-")]
+
+
+def test_the_county_invites_a_lab_manager_by_letter_and_managers_and_officers_hear_of_it(
+    sqlite_client: ApiClient,
+) -> None:
     add_orgs(sqlite_client)
     manager = sqlite_client.signed_in(Role.LAB_MANAGER, org_id=HOST_ORG, host_id="h01")
     officer = sqlite_client.signed_in(Role.COUNTY_OFFICER)
-    for number, inviter in enumerate((manager, officer)):
-        asked = {"role": "lab_manager", "host_id": "h01", "email": f"m{number}@host.example"}
-        token = inviter.post(f"/orgs/{HOST_ORG}/invitations", asked).json()["token"]
-        if inviter is officer:
-            assert token is None, "the officer is not to be the second person beside themselves"
-            parts = sqlite_client.parts
-            with parts.database.write() as session:
-                letter = letters.waiting(session)[-1]
-                work = Work(session, system_actor("letters"), parts.now())
-                opened = letters.open_letter(work, letter.letter_id, parts.real_now(), reset_for=timedelta(hours=1))
-            token = opened.secret if opened is not None else None
-        login = accept(inviter, token).json()["login"]
-        assert inviter.request("POST", "/sessions", json={"login": login, "password": PASSWORD}).status_code == 201
-        assert ApiClient(sqlite_client.parts, sqlite_client.http).get("/me").json()["host_ids"] == ["h01"]
-        sqlite_client.http.cookies.clear()
+    asked = {"role": "lab_manager", "host_id": "h01", "email": "m1@host.example"}
+    made = officer.post(f"/orgs/{HOST_ORG}/invitations", asked)
+    assert made.json()["token"] is None, "the officer is not to be the second person beside themselves"
+    accepted = accept(officer, by_letter(officer)).json()
+    assert not accepted["waits_for_county"]
+    login = {"login": accepted["login"], "password": PASSWORD}
+    assert officer.request("POST", "/sessions", json=login).status_code == 201
+    assert ApiClient(sqlite_client.parts, sqlite_client.http).get("/me").json()["host_ids"] == ["h01"]
+    sqlite_client.http.cookies.clear()
+    assert sees_of_appointments(manager) == sees_of_appointments(officer) == ["manager-appointed"]
     other = {"role": "lab_manager", "host_id": "h02", "email": "m@host.example"}
     assert code(manager.post(f"/orgs/{HOST_ORG}/invitations", other)) == (403, "forbidden")
     assert code(officer.post(f"/orgs/{HOST_ORG}/invitations", other)) == (422, "host_of_another_org")
     assert code(officer.post(f"/orgs/{FIRM}/invitations", other)) == (422, "role_does_not_fit")
     unbound = {"role": "lab_manager", "email": "m@host.example"}
     assert code(officer.post(f"/orgs/{HOST_ORG}/invitations", unbound)) == (422, "role_needs_host")
+
+
+def test_one_person_cannot_be_both_managers_of_a_host(sqlite_client: ApiClient) -> None:
+    """What a manager prepares another one may approve; so who makes up a colleague does not make them a manager."""
+    add_orgs(sqlite_client)
+    manager = sqlite_client.signed_in(Role.LAB_MANAGER, org_id=HOST_ORG, host_id="h01")
+    officer, another = (sqlite_client.signed_in(Role.COUNTY_OFFICER) for _ in range(2))
+    invite, role = f"/orgs/{HOST_ORG}/invitations", {"role": "lab_manager", "host_id": "h01"}
+    made = manager.post(invite, role | {"email": "m@host.example"})
+    assert (made.status_code, made.json()["token"]) == (201, None)
+    proposed = accept(manager, by_letter(manager)).json()
+    assert proposed["waits_for_county"]
+    colleague = client_as(sqlite_client, proposed["person_id"])
+    assert colleague.get("/me").json()["roles"] == []
+    assert sees_of_appointments(officer) == ["manager-proposed"]
+    puppet = accept(manager, manager.post(invite, {"role": "sme", "email": "p@host.example"}).json()["token"]).json()
+    for person in (proposed, puppet):
+        refused = manager.post(f"/people/{person['person_id']}/roles", role)
+        assert (code(refused), refused.json()["facts"]["roles"]) == ((403, "forbidden"), "admin, county_officer")
+    offer = manager.post(invite, role | {"login": puppet["login"]}).json()["token"]
+    puppets = client_as(sqlite_client, puppet["person_id"])
+    assert puppets.post("/me/invitations", {"token": offer}).json()["waits_for_county"]
+    assert puppets.get("/me").json()["host_ids"] == []
+    assert officer.post(f"/people/{proposed['person_id']}/roles", role).status_code == 201
+    assert colleague.get("/me").json()["host_ids"] == ["h01"]
+    assert sees_of_appointments(another)[-1] == sees_of_appointments(manager)[-1] == "manager-appointed"
+    theirs = accept(officer, officer.post(invite, {"role": "sme", "email": "o@host.example"}).json()["token"]).json()
+    assert code(officer.post(f"/people/{theirs['person_id']}/roles", role)) == (403, "forbidden")
+    assert another.post(f"/people/{theirs['person_id']}/roles", role).status_code == 201
 
 
 @pytest.mark.parametrize("role", [Role.COUNTY_OFFICER, Role.FINANCE, Role.AUDITOR, Role.ADMIN])
@@ -175,18 +217,19 @@ def test_nobody_but_an_admin_invites_to_the_county(sqlite_firm: ApiClient, role:
 
 def test_an_existing_person_accepts_signed_in_and_nobody_else_can(sqlite_client: ApiClient) -> None:
     add_orgs(sqlite_client)
-    manager = sqlite_client.signed_in(Role.LAB_MANAGER, org_id=HOST_ORG, host_id="h01")
+    officer = sqlite_client.signed_in(Role.COUNTY_OFFICER)
     colleague = sqlite_client.signed_in(Role.SME, org_id=HOST_ORG, login="zhao")
     stranger = sqlite_client.signed_in(Role.SME, org_id=FIRM, login="qian")
     asked = {"role": "lab_manager", "host_id": "h01", "login": "Zhao"}
-    token = manager.post(f"/orgs/{HOST_ORG}/invitations", asked).json()["token"]
-    assert code(accept(manager, token)) == (409, "for_an_account")
+    token = officer.post(f"/orgs/{HOST_ORG}/invitations", asked).json()["token"]
+    assert code(accept(officer, token)) == (409, "for_an_account")
     assert code(stranger.post("/me/invitations", {"token": token})) == (403, "forbidden")
-    assert colleague.post("/me/invitations", {"token": token}).status_code == 201
+    accepted = colleague.post("/me/invitations", {"token": token})
+    assert (accepted.status_code, accepted.json()["waits_for_county"]) == (201, False)
     assert colleague.get("/me").json()["roles"] == ["lab_manager", "sme"]
-    elsewhere = manager.post(f"/orgs/{HOST_ORG}/invitations", asked | {"login": "qian"}).json()["token"]
+    elsewhere = officer.post(f"/orgs/{HOST_ORG}/invitations", asked | {"login": "qian"}).json()["token"]
     assert code(stranger.post("/me/invitations", {"token": elsewhere})) == (409, "member_elsewhere")
-    unknown = manager.post(f"/orgs/{HOST_ORG}/invitations", asked | {"login": "nobody-here"})
+    unknown = officer.post(f"/orgs/{HOST_ORG}/invitations", asked | {"login": "nobody-here"})
     assert unknown.status_code == 201, "whether a login exists is not said"
 
 
@@ -260,7 +303,7 @@ def test_roles_are_given_and_taken_by_who_may_at_once(sqlite_client: ApiClient) 
     manager = sqlite_client.signed_in(Role.LAB_MANAGER, org_id=HOST_ORG, host_id="h01")
     colleague = sqlite_client.signed_in(Role.SME, org_id=HOST_ORG)
     path = f"/people/{colleague.person_id}/roles"
-    given = manager.post(path, {"role": "lab_manager", "host_id": "h01"})
+    given = sqlite_client.signed_in(Role.COUNTY_OFFICER).post(path, {"role": "lab_manager", "host_id": "h01"})
     assert given.status_code == 201, given.text
     assert colleague.get("/me").json()["host_ids"] == ["h01"]
     assert manager.post(path, {"role": "county_officer"}).json()["facts"]["roles"] == "admin"

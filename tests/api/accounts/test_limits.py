@@ -42,6 +42,17 @@ def test_five_guesses_are_let_through_however_many_processes_there_are(database_
     assert sorted(said) == ["login_locked"] * 7 + ["ok"] * 5
 
 
+def test_of_a_limit_of_writes_each_of_several_workers_lets_its_part_through(
+    sqlite_database: Database, real: ManualClock
+) -> None:
+    given = Settings(write_limit="5/minute", workers=2)
+    one = open_limiter(given, sqlite_database, real)
+    for _ in range(3):
+        one.count_write("p-a")
+    with pytest.raises(Refused):
+        one.count_write("p-a")
+
+
 def test_a_lock_lasts_a_whole_window_from_the_last_guess_and_then_ends(
     sqlite_database: Database, real: ManualClock
 ) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
@@ -50,12 +50,20 @@ def read(database: Database, secret: str, now: datetime) -> feeds.CalendarFile:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.text(alphabet=st.characters(exclude_categories=("Cs", "Cc")), max_size=200), st.text(max_size=5))
+@given(st.text(alphabet=st.characters(exclude_categories=("Cs", "Cc")), max_size=200), st.text(',;:\\"', max_size=5))
+@example("泵\u2028房\x85", "\\n")
 def test_any_name_is_folded_and_comes_back(name: str, tail: str) -> None:
-    shown = name + "".join(character for character in tail if character in ',;:\\"')
+    shown = name + tail
     one = BookedEvent(**(vars(ONE) | {"instrument": shown or "x"}))
     (event,) = events(calendar_file("OpenLab", [one], [], "zh"))
     assert str(event["summary"]) == (shown or "x")
+
+
+def test_a_control_character_in_a_name_keeps_no_reader_from_the_calendar() -> None:
+    odd = "".join(map(chr, [*range(1, 0x0A), *range(0x0B, 0x20), 0x7F]))
+    one = BookedEvent(**(vars(ONE) | {"instrument": f"a{odd}b", "place": odd, "firm": "c\x0cd"}))
+    (event,) = events(calendar_file(f"x{odd}", [one], [], "zh"))
+    assert str(event["summary"]) == "a\tb:cd"
 
 
 @pytest.mark.parametrize("state", list(BookingState))

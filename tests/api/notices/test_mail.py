@@ -15,7 +15,7 @@ from sqlalchemy import update
 from api.accounts import letters
 from api.booking.states import BookingAction
 from api.notices import feeds, inbox
-from api.notices.housekeeping import MAIL_KEPT, READ_KEPT, forget_old_notices
+from api.notices.housekeeping import KEPT, MAIL_KEPT, forget_old_notices
 from api.notices.messages import compose
 from api.notices.postman import ALERT_AFTER, GIVE_UP_AFTER, LEASE, Postman
 from api.notices.running import postman_at_work
@@ -373,7 +373,7 @@ def test_what_is_done_with_is_forgotten_after_its_time_and_nothing_else(office: 
         forget_old_notices(work)
     assert states(office) == {S.WAITING}
     assert [row for row in office.all_of(Notice) if row.read_at is not None]
-    office.advance(READ_KEPT)
+    office.advance(KEPT)
     with office.work(system_actor("worker")) as work:
         forget_old_notices(work)
     kept = office.all_of(Notice)

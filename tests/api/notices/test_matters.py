@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from api.accounts import invitations, registrations
 from api.accounts.uscc import make
-from api.booking import unbooked
+from api.booking import qualification, unbooked
 from api.booking.claims_due import expire_claims
 from api.booking.matching_service import match_session
 from api.charging.corrections import Proposal, decide_correction, propose_correction
@@ -21,25 +21,23 @@ from api.charging.tariff_body import TariffBody
 from api.charging.tariffs import propose_tariff, publish_tariff
 from api.errors import Refused
 from api.notices import inbox, preferences
-from api.notices.concerns import _KINDS, MATTERS, Side
-from api.notices.housekeeping import MAIL_KEPT, forget_old_notices
-from api.notices.matter_facts import _READERS
-from api.notices.matter_inbox import MATTERS_KEPT
+from api.notices.concerns import _KINDS, MATTERS
+from api.notices.housekeeping import KEPT, forget_old_notices
 from api.notices.matter_texts import SAID
-from api.notices.matters import Matter, MatterKey, read_key
-from api.notices.reminders import remind_of_overdue, warn_of_expiring
+from api.notices.reminders import remind_of_overdue, warn_of_expiring, warn_of_qualifications
 from api.notices.texts import LANGUAGES, render_matter
 from api.pagination import PageAsked
 from api.rewards.objections import answer_objection, object_to_run
 from api.work import Actor, Work, system_actor
 from store.database import Database
+from store.periods import SHANGHAI
 from store.tables.accounts import Person, Role
 from store.tables.audit import AuditEvent
 from store.tables.booking_rules import UseClaim
 from store.tables.calendar import UnbookedUse
 from store.tables.charging import InvoiceKind
 from store.tables.disputes import CorrectionKind
-from store.tables.notices import Mail, MailState
+from store.tables.notices import Mail, MailState, Notice, NoticeParty
 from store.tables.registry import Certificate, OrgKind
 from store.tables.reward_steps import ObjectionOutcome
 from tests.api.charging.building import CUSTOMER, FIRM, HOST, SECOND, County, build
@@ -61,18 +59,16 @@ def told(database: Database) -> list[tuple[str, str]]:
     """Who was told of what, as what."""
     with database.read() as session:
         found = []
-        for source_id in session.scalars(select(Mail.source_id)):
-            key = read_key(source_id)
-            if key is not None:
-                event = session.get_one(AuditEvent, (key.chain_id, key.seq))
-                found.append((key.person_id, f"{event.action} {key.side}"))
+        for notice in session.scalars(select(Notice).where(Notice.chain_id.is_not(None))):
+            event = session.get_one(AuditEvent, (notice.chain_id, notice.seq))
+            found.append((notice.person_id, f"{event.action} {notice.party}"))
         return sorted(found)
 
 
 def read(database: Database, actor: Actor, now: Any, **asked: Any) -> list[inbox.Item]:
     with database.read() as session:
         found, _ = inbox.listed(Work(session, actor, now), PageAsked(**asked), only_unread=False)
-        return [item for item in found if isinstance(item.notice, Matter)]
+        return [item for item in found if item.notice.booking_id is None]
 
 
 def texts(database: Database, actor: Actor, now: Any) -> str:
@@ -105,7 +101,7 @@ def test_every_matter_has_a_text_for_each_side_in_both_languages_and_no_firm_rea
         assert len(set(said.values())) == len(said) or kind == "tariff-proposed"
         for side, both in said.items():
             assert both[0] != both[1]
-            assert side in (Side.MANAGER, Side.COUNTY) or not any("{firm}" in text for text in both)
+            assert side in (NoticeParty.MANAGER, NoticeParty.COUNTY) or not any("{firm}" in text for text in both)
             says = dict.fromkeys(_names(both), ("甲\n乙", "a\nb"))
             for language in LANGUAGES:
                 assert "\n" not in render_matter(kind, side, says, language).title
@@ -113,13 +109,6 @@ def test_every_matter_has_a_text_for_each_side_in_both_languages_and_no_firm_rea
 
 def _names(both: tuple[str, str]) -> set[str]:
     return {part.partition("}")[0] for text in both for part in text.split("{")[1:]}
-
-
-def test_a_key_comes_back_whatever_its_persons_id_is() -> None:
-    key = MatterKey("p/a", "01H", Side.COUNTY, "host:h01", 7)
-    assert read_key(key.source_id) == key
-    assert read_key("01HXYZ") is None
-    assert "reward_run" in _READERS
 
 
 def test_a_proposal_of_prices_is_read_once_by_each_who_may_decide_and_marked_as_read(office: Office) -> None:
@@ -150,9 +139,15 @@ def test_a_proposal_of_prices_is_read_once_by_each_who_may_decide_and_marked_as_
         assert inbox.mark_all_read(work, None) == 0
     marks = [row for row in office.all_of(AuditEvent) if row.action == "notices_read"]
     assert len(marks) == 2
-    with office.work(system_actor("worker")) as work:
-        forget_old_notices(Work(work.session, work.actor, office.now + MATTERS_KEPT + MAIL_KEPT))
-    assert read(office.database, OFFICER, office.now) != []  # what waits to be sent stays
+    for later, left in ((KEPT, 2), (KEPT + timedelta(seconds=1), 0)):
+        with office.work(system_actor("worker")) as work:
+            forget_old_notices(Work(work.session, work.actor, office.now + later))
+        assert len(read(office.database, OFFICER, office.now)) == left
+    assert {mail.state for mail in office.all_of(Mail)} == {MailState.WAITING}
+    with smtp_peer() as peer:
+        assert postman(office, to(peer)).run_once()
+        assert peer.taken == []
+    assert {mail.state for mail in office.all_of(Mail)} == {MailState.DROPPED}  # nothing is left to be said
 
 
 def test_bookings_and_other_matters_share_the_pages_of_one_inbox(sqlite_office: Office, http: ApiClient) -> None:
@@ -183,7 +178,7 @@ def test_a_matter_is_mailed_once_unless_its_reader_wants_none_or_has_no_address(
     with sqlite_office.work(OFFICER) as work:
         preferences.change(work, "en", frozenset({"tariff-proposed"}), False, 0)
     propose(sqlite_office)
-    assert [mail.state for mail in sqlite_office.all_of(Mail)] == [MailState.DROPPED]
+    assert sqlite_office.all_of(Mail) == []
     with sqlite_office.work(OFFICER) as work:
         preferences.change(work, "en", frozenset(), False, 1)
     propose(sqlite_office)
@@ -197,7 +192,7 @@ def test_a_matter_is_mailed_once_unless_its_reader_wants_none_or_has_no_address(
     with sqlite_office.database.write() as session:
         session.execute(update(Person).values(email=None))
     propose(sqlite_office)
-    assert sorted(mail.state for mail in sqlite_office.all_of(Mail)) == ["dropped", "dropped", "sent"]
+    assert [mail.state for mail in sqlite_office.all_of(Mail)] == ["sent"]
     assert len(read(sqlite_office.database, OFFICER, sqlite_office.now)) == 3
 
 
@@ -216,8 +211,9 @@ def test_the_county_hears_of_a_registration_its_person_of_the_decision_and_who_i
     shown = texts(sqlite_office.database, their, sqlite_office.now)
     assert "示例甲 的注册申请:被退回" in shown
     assert "代码不符" in shown
-    states = {mail.source_id.startswith(person.person_id): mail.state for mail in sqlite_office.all_of(Mail)}
-    assert states[True] == MailState.DROPPED  # a letter says it
+    mailed = {mail.source_id for mail in sqlite_office.all_of(Mail)}
+    theirs_only = [one for one in sqlite_office.all_of(Notice) if one.person_id == person.person_id]
+    assert [one.notice_id in mailed for one in theirs_only] == [False]  # a letter says it
     with sqlite_office.work(FIRM_A) as work:
         real = {"real_now": work.now}
         offered = invitations.invite(
@@ -297,7 +293,7 @@ def test_managers_hear_of_a_reward_run_and_an_objector_of_the_answer(rewards: Re
     assert "不成立" in texts(rewards.database, LAB, rewards.now)
 
 
-def test_a_certificate_that_runs_out_is_told_once_unless_another_follows(county: County) -> None:
+def test_a_certificate_that_runs_out_is_told_30_and_7_days_before_once_each(county: County) -> None:
     with county.database.write() as session:
         ends = session.get_one(Certificate, "cert-1").valid_to
 
@@ -305,8 +301,47 @@ def test_a_certificate_that_runs_out_is_told_once_unless_another_follows(county:
         county.do(warn_of_expiring, now=ends - timedelta(days=days))
         return told(county.database).count(("manager", "certificate.expiring manager"))
 
-    assert [warned(days) for days in (31, 30, 1, -1)] == [0, 1, 1, 1]
+    assert [warned(days) for days in (31, 30, 8, 7, 1, -1)] == [0, 1, 1, 2, 2, 2]
     assert "C-1" in texts(county.database, LAB, ends - timedelta(days=1))
+
+
+def test_a_training_that_runs_out_is_told_its_person_and_the_managers_30_and_7_days_before_unless_renewed(
+    office: Office,
+) -> None:
+    ends = office.now + timedelta(days=60)
+
+    def grant(days: int, until: Any, who: str = "p-a") -> None:
+        with office.work(MANAGER) as work:
+            at = Work(work.session, work.actor, ends - timedelta(days=days))
+            qualification.grant(at, office.instrument, who, "safety", until)
+
+    def warned(*days: int) -> list[list[tuple[str, str]]]:
+        found = []
+        for each in days:
+            before = told(office.database)
+            for _ in range(2):
+                with office.work(WORKER) as work:
+                    warn_of_qualifications(Work(work.session, work.actor, ends - timedelta(days=each)))
+            found.append(told(office.database)[len(before) :])
+        return found
+
+    grant(60, ends)
+    grant(60, None, "p-b")
+    both = [("p-a", "qualification.expiring person"), ("p-m", "qualification.expiring manager")]
+    assert [sorted(each) for each in (warned(31) + warned(30))] == [[], both]
+    assert len(warned(8)[0]) == 0
+    assert len(warned(7)[0]) == 2
+    grant(6, ends + timedelta(days=10))  # for 16 days: 30 days before would be no news
+    assert [len(each) for each in warned(5, -2, -3, -5)] == [0, 0, 2, 0]
+    theirs, labs = (texts(office.database, who, ends) for who in (FIRM_A, MANAGER))
+    assert "操作资格即将到期" in theirs
+    assert f"截止:{ends.astimezone(SHANGHAI):%Y-%m-%d %H:%M}" in theirs
+    with office.database.read() as session:
+        assert session.get_one(Person, "p-a").name in labs
+    with office.work(MANAGER) as work:
+        qualification.grant(work, office.instrument, "p-b", "safety", ends)
+        qualification.revoke(work, office.instrument, "p-b", "left")
+    assert warned(30, 7) == [[], []]
 
 
 def use(office: Office) -> UnbookedUse:
