@@ -3,7 +3,7 @@
 Each domain exports a `router` from its `endpoints.py`; ROUTERS is the one list of them.
 """
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import health, openapi, problems
@@ -15,6 +15,7 @@ from api.deps import Parts
 from api.exports import endpoints as exports
 from api.middleware import Guard, Metrics
 from api.notices import endpoints as notices
+from api.parameters import KnownParameters
 from api.registry import endpoints as registry
 from api.registry import endpoints_catalogue as registry_catalogue
 from api.registry import endpoints_editing as registry_editing
@@ -50,9 +51,10 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.metrics = Metrics()
+    known = Depends(KnownParameters())
     for router in ROUTERS:
         # Each by itself: a router of routers is looked through once a level.
-        app.include_router(router, prefix="/api/v1")
+        app.include_router(router, prefix="/api/v1", dependencies=[known])
     app.include_router(health.router)
     problems.install(app)
     openapi.install(app)

@@ -3,18 +3,15 @@
 Composition root of the processes it starts. Errors become one sentence on stderr and an exit code (see `run`).
 """
 
-import gc
 import json
 import signal
-import socket
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import structlog
 import typer
-import uvicorn
 from prometheus_client import generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -36,6 +33,7 @@ from api.registry.commands import agents
 from api.registry.transfer_commands import registry
 from api.rewards.commands import app as rewards
 from api.seeding import Seeded, load_registry
+from api.serving import listen, log_json, serve_here, serve_in_processes
 from api.settings import BadSettings, load_settings
 from api.simulation.commands import simulate_year_command
 from api.verify.commands import app as verify
@@ -96,43 +94,31 @@ def migrate(data_dir: DataDir = None) -> None:
     typer.echo("series: up to date" if prepared else "series: kept by its own server")
 
 
-def server_config(application: Any, trusted_proxies: str) -> uvicorn.Config:
-    """Return how the API is served: only `trusted_proxies` (addresses and networks) say for whom they ask. With anybody
-    else the limits count the address that the connection comes from."""
-    return uvicorn.Config(application, log_level="warning", access_log=False, forwarded_allow_ips=trusted_proxies)
-
-
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port (default 8000).", min=0, max=65535)] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer (default 1).", min=1, max=64)] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Serve the API until SIGTERM or Ctrl-C. The databases must be migrated.
 
-    Example: openlab serve --port 8000
+    Example: openlab serve --port 8000 --workers 2
     """
-    # Only here: all routes and their shapes take a second to build, and no other command asks for one.
-    from api.app import create_app
-
-    _log_json()
-    settings = load_settings(host=host, port=port, data_dir=data_dir)
+    log_json()
+    settings = load_settings(host=host, port=port, workers=workers, data_dir=data_dir)
     with usable():
         parts = open_parts(settings)
     try:
         require_current(parts.database.engine)
-        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listening:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listening.bind((settings.host, settings.port))
-            except OSError as error:
-                raise BadSettings(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
-            server = uvicorn.Server(server_config(create_app(parts), settings.trusted_proxies))
-            # What stands now stands to the end: no collection of garbage looks at those 400,000 objects again.
-            gc.collect()
-            gc.freeze()
-            typer.echo(f"http://{settings.host}:{listening.getsockname()[1]}/docs")
-            server.run(sockets=[listening])
+        with ExitStack() as opened:
+            sockets = [opened.enter_context(each) for each in listen(settings)]
+            typer.echo(f"http://{settings.host}:{sockets[0].getsockname()[1]}/docs")
+            if len(sockets) == 1:
+                serve_here(parts, sockets[0])
+                return
+            close_parts(parts)  # each process opens its own
+            serve_in_processes(settings, sockets)
     finally:
         close_parts(parts)
 
@@ -143,7 +129,7 @@ def worker(data_dir: DataDir = None) -> None:
 
     Example: openlab worker
     """
-    _log_json()
+    log_json()
     until = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: until.set())
@@ -193,19 +179,6 @@ def _print_seeded(seeded: Seeded, as_json: bool) -> None:
     )
     for each in seeded.logins:
         typer.echo(f"{each.role.value:15} {each.login:20} {each.password}")
-
-
-def _log_json() -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            # The traceback as text: never with the values of local variables, which may be a password.
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import PublicParts
@@ -52,8 +52,9 @@ def readyz(parts: PublicParts, response: Response) -> Readiness:
 
 @router.get("/metrics", summary="Counters in the Prometheus text format", response_class=Response, responses=problems())
 def metrics(request: Request) -> Response:
-    """Requests, durations and incidents of this process."""
-    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    """Requests, durations and incidents, of all processes that `openlab serve` started."""
+    page: bytes = request.app.state.metrics.page()
+    return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
 def state_of_database(database: Database) -> str:

@@ -2,8 +2,8 @@
 
 Attempts to sign in or to register are counted in the database, in a transaction of their own, so that a limit holds
 over all processes however many there are, and a guess is counted before its password is looked at. Changing requests
-of people who are signed in are counted by each process for itself: that limit protects the server from a program gone
-wild, not a secret from guessing.
+of people who are signed in are counted by each process for itself, which lets its part of the limit through: that
+limit protects the server from a program gone wild, not a secret from guessing.
 """
 
 import threading
@@ -32,12 +32,22 @@ class Limiter:
     """Counters of the county, and of one process. Built by a composition root with the limits of the settings."""
 
     def __init__(
-        self, database: Database, real_clock: Clock, *, login: str, lockout: str, registration: str, write: str
+        self,
+        database: Database,
+        real_clock: Clock,
+        *,
+        login: str,
+        lockout: str,
+        registration: str,
+        write: str,
+        processes: int = 1,
     ) -> None:
-        """Raises ValueError for a limit that is not written like `5/minute` or `5/15 minutes`."""
+        """`processes`: how many share the limit of writes. Raises ValueError for a limit that is not written like
+        `5/minute` or `5/15 minutes`."""
         self._database, self._real_clock = database, real_clock
         self._login, self._lockout, self._registration = parse(login), parse(lockout), parse(registration)
         self._write = parse(write)
+        self._writes_most = -(-self._write.amount // processes)
         # Not the library's window in memory: that one starts a thread every ten milliseconds while it is used.
         self._writes: dict[str, deque[float]] = {}
         self._counting = threading.Lock()
@@ -74,7 +84,7 @@ class Limiter:
 
     def count_write(self, person_id: str) -> None:
         """Count a changing request of somebody signed in. Raises 429 when this process had too many of theirs."""
-        most, now = self._write.amount, time.monotonic()
+        most, now = self._writes_most, time.monotonic()
         with self._counting:
             recent = self._writes.setdefault(person_id, deque(maxlen=most))
             wait_s = recent[0] + self._write.get_expiry() - now if len(recent) == most else 0

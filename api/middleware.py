@@ -3,18 +3,22 @@
 An unexpected error is logged with an incident id; the client learns the id and nothing else.
 """
 
+import os
 import time
 from uuid import uuid4
 
 import structlog
 from fastapi import Request
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.errors import Refused, invalid
 
+COUNTERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable by which the library is told, before it is imported, that several processes count together."""
 _log = structlog.get_logger("openlab.api")
 
 
@@ -30,6 +34,14 @@ class Metrics:
             "openlab_api_request_seconds", "Seconds to the last byte", ["method", "route"], registry=self.registry
         )
         self.incidents = Counter("openlab_api_incidents", "Unexpected errors", registry=self.registry)
+
+    def page(self) -> bytes:
+        """Return everything in the Prometheus text format: of all processes, where several serve together."""
+        if COUNTERS_FOLDER not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)
+        return generate_latest(together)
 
 
 class Guard:

@@ -14,9 +14,12 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
 from api import deps
+from api.parameters import KnownParameters
 from api.problems import problem_response
 from api.repeats import if_match_of, once_of
 from api.schemas import Problem
+
+_ETAG = {"description": 'The row version, for If-Match: such as "3"', "schema": {"type": "string"}}
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,10 @@ class Operation:
     open_to_all: bool
     once: bool
     if_match: bool
-    takes_input: bool
+    judges_input: bool
     in_schema: bool
+    versioned: bool
+    """Whether it answers with one row that is edited with If-Match: its version is the ETag."""
 
 
 def operations(app: FastAPI) -> Iterator[Operation]:
@@ -49,8 +54,9 @@ def operations(app: FastAPI) -> Iterator[Operation]:
                 any(isinstance(call, deps.OpenToAll) for call in calls),
                 once_of in calls,
                 if_match_of in calls,
-                bool(dependant.body_params or dependant.query_params or dependant.path_params),
+                any(isinstance(call, KnownParameters) for call in calls),
                 bool(getattr(context, "include_in_schema", True)),
+                "row_version" in getattr(getattr(context, "response_model", None), "model_fields", {}),
             )
 
 
@@ -84,9 +90,13 @@ def _complete(app: FastAPI) -> dict[str, Any]:
 
 def _describe(described: dict[str, Any], operation: Operation) -> None:
     responses = described["responses"]
-    responses.pop("422", None) if not operation.takes_input else responses.update({"422": problem_response(422)})
+    responses.pop("422", None) if not operation.judges_input else responses.update({"422": problem_response(422)})
     for status in _problems_by_kind(operation):
         responses.setdefault(str(status), problem_response(status))
+    if operation.versioned:
+        for status, response in responses.items():
+            if status.startswith("2"):
+                response.setdefault("headers", {})["ETag"] = _ETAG
     access = operation.access
     if access is None or access.public:
         described["x-roles"] = ["public"]

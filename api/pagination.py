@@ -48,18 +48,21 @@ def paginate(
     page: PageAsked,
     *,
     descending: bool = False,
+    columns: bool = False,
 ) -> tuple[list[RowT], str | None]:
     """Return the rows of one page and the cursor of the next, None at the end.
 
-    `keys` are attributes of the selected entity that together are unique; the list is in their order. Raises 422
-    `bad_cursor` for a cursor that this list did not give.
+    `keys` are attributes of the selected entity that together are unique; the list is in their order. `columns`: they
+    are selected instead of an entity, and the rows are of them. Raises 422 `bad_cursor` for a cursor that this list did
+    not give.
     """
     if page.cursor is not None:
         after = tuple_(*(literal(v, key.type) for v, key in zip(_read(page.cursor, keys), keys, strict=True)))
         here = tuple_(*keys)
         statement = statement.where(here < after if descending else here > after)
     order = [key.desc() if descending else key.asc() for key in keys]
-    rows = list(session.scalars(statement.order_by(*order).limit(page.limit + 1)))
+    wanted = statement.order_by(*order).limit(page.limit + 1)
+    rows: list[Any] = list(session.execute(wanted) if columns else session.scalars(wanted))
     if len(rows) <= page.limit:
         return rows, None
     rows = rows[: page.limit]

@@ -32,6 +32,7 @@ def open_limiter(settings: Settings, database: Database, real_clock: Clock) -> L
         lockout=settings.lockout_limit,
         registration=settings.registration_limit,
         write=settings.write_limit,
+        processes=settings.workers,
     )
 
 

@@ -37,7 +37,7 @@ MEANINGS = {
     409: "The request contradicts what is already there",
     412: "Somebody changed the row since it was read",
     413: "The request is too large",
-    422: "The request makes no sense; `facts` name the fields",
+    422: "The request makes no sense, or names a parameter that there is not; `facts` name the fields",
     428: "The edit does not say which version it was made on",
     429: "Too many requests; `facts.retry_after_s` says when to try again",
     500: "A fault of the server; `facts.incident` finds it in the log",

@@ -11,28 +11,17 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import select
 
 from api.errors import Refused, conflict, stale
 from api.work import Work
+from store.later import set_later
 from store.tables.accounts import IdempotencyKey
 from store.upsert import insert_if_absent
 
 KEY_LENGTH_MAX = 200
 NOT_COMPARED = frozenset({"password"})
 """Fields of a body that are no part of what is compared: even a digest of a password could be guessed from."""
-
-
-# Said with every creating request, so put together once.
-_ANSWER = (
-    update(IdempotencyKey)
-    .where(
-        IdempotencyKey.principal == bindparam("of_principal"),
-        IdempotencyKey.route == bindparam("of_route"),
-        IdempotencyKey.key == bindparam("of_key"),
-    )
-    .values(status=bindparam("answered"), answer=bindparam("text"))
-)
 
 
 class IdempotentCall:
@@ -65,9 +54,8 @@ class IdempotentCall:
         answer = produce()
         stored = kept(answer) if kept is not None else answer
         text = stored.model_dump_json()
+        set_later(work.session, IdempotencyKey, where, {"status": status, "answer": text.encode()})
         work.session.flush()
-        done = {"answered": status, "text": text.encode()}
-        work.session.connection().execute(_ANSWER, {f"of_{name}": value for name, value in where.items()} | done)
         return tagged(answer, status, text if stored is answer else None)
 
     def _repeat(self, work: Work, where: dict[str, str]) -> Response:

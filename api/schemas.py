@@ -43,6 +43,8 @@ def rfc3339(moment: datetime) -> str:
 
 
 def _whole_milliseconds(moment: datetime) -> datetime:
+    if moment.tzinfo is UTC and moment.microsecond % 1000 == 0:
+        return moment  # as every instant comes out of the database
     return from_ms(to_ms(moment))
 
 

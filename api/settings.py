@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     clock_file: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=64, description="processes that answer; see serve")
     trusted_proxies: str = Field("127.0.0.1", description="whose word on the client's address counts; see serve")
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=0, le=65535, description="where the worker shows its metrics, if at all")
@@ -49,7 +50,7 @@ class Settings(BaseSettings):
     lockout_limit: str = "5/15 minutes"
     """Failed attempts, a login name; then it is locked until the window has passed."""
     write_limit: str = "300/minute"
-    """Changing requests, a person and process."""
+    """Changing requests, a person. Each process counts for itself and lets its part of it through."""
     registration_limit: str = "10/hour"
     """Registrations of firms, an address."""
     reset_hours: int = Field(24, ge=1, le=24 * 14, description="how long a password reset is good for")

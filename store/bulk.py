@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from store.later import Statement
+
 Table = type[DeclarativeBase]
 
 
@@ -25,8 +27,14 @@ def fetched(connection: Connection, statement: Executable, at_once: int) -> Iter
 
 
 def streamed(connection: Connection, statement: Executable, at_once: int) -> Iterator[Sequence[Any]]:
-    """From a driver that would read all rows at first, with a cursor on the server."""
-    yield from connection.execute(statement, execution_options={"yield_per": at_once}).partitions()
+    """From a driver that would read all rows at first, with a cursor on the server; in its own tuples as well."""
+    result = connection.execute(statement, execution_options={"yield_per": at_once})
+    try:
+        # Not from the cursor itself: the first row has been read from it.
+        while rows := result.cursor_strategy.fetchmany(result, result.cursor, at_once):
+            yield rows
+    finally:
+        result.close()
 
 
 def insert_rows(session: Session, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -66,14 +74,40 @@ def copy_lines(
             copy.write(begin + text.replace(b"\n", b"\n" + begin) + b"\n")
 
 
+def sent_in_turn(connection: Connection, statements: Sequence[Statement]) -> None:
+    """To an engine within the process: one statement after the other."""
+    for statement, given in statements:
+        connection.exec_driver_sql(statement, given)
+
+
+def sent_at_once(connection: Connection, statements: Sequence[Statement]) -> None:
+    """To a server: all statements before the first answer is waited for."""
+    with _driver(connection, "; ".join(text for text, _ in statements)) as driver, driver.cursor() as cursor:
+        if len(statements) == 1:
+            cursor.execute(*statements[0])
+            return
+        with driver.pipeline():
+            for statement, given in statements:
+                cursor.execute(statement, given)
+
+
 @contextmanager
 def _copying(session: Session, table: Table, names: Sequence[str]) -> Iterator[Any]:
     statement = f"COPY {table.__tablename__} ({', '.join(names)}) FROM STDIN"
-    connection = session.connection()
+    with (
+        _driver(session.connection(), statement) as driver,
+        driver.cursor() as cursor,
+        cursor.copy(statement) as copy,
+    ):
+        yield copy
+
+
+@contextmanager
+def _driver(connection: Connection, statement: str) -> Iterator[Any]:
+    """Yield the driver's own connection; its errors come out as those of any statement."""
     driver: Any = connection.connection.driver_connection
     try:
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            yield copy
+        yield driver
     except driver.Error as error:
         base = type(driver).Error
         raise DBAPIError.instance(statement, None, error, base, dialect=connection.dialect) from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 GENESIS = "0" * 64
@@ -26,14 +27,23 @@ def chain_hash(previous: str, body: bytes) -> str:
     return hashlib.sha256(previous.encode() + body).hexdigest()
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
 def _refuse_floats(value: Any) -> None:
+    if type(value) in _PLAIN:  # nearly everything is: asked before anything that costs more
+        return
     if isinstance(value, float):
         raise TypeError(f"{value!r} is a float; canonical JSON carries integers and text only")
     if isinstance(value, dict):
-        for key, item in value.items():
+        for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"key {key!r} is not text")
-            _refuse_floats(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
+        items: Iterable[Any] = value.values()
+    elif isinstance(value, (list, tuple)):
+        items = value
+    else:
+        return
+    for item in items:
+        if type(item) not in _PLAIN:
             _refuse_floats(item)

@@ -32,7 +32,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from store import bulk
 from store.errors import AlreadyThere, AppendOnly, CalendarOverlap, OutOfOrder, StillReferenced, StoreError, TryAgain
-from store.later import LedgerSession, write_before_commit
+from store.later import SEND, LedgerSession, Send, forget_what_is_undone, write_before_commit
 from store.types import UtcDateTime
 
 OVERLAP_MARK = "openlab_calendar_overlap"
@@ -125,8 +125,9 @@ def open_database(url: str) -> Database:
     if scheme not in _OPENERS:
         raise ValueError(f"no database backend is called {scheme!r}; known: {', '.join(sorted(_OPENERS))}")
     engine, translate, one_writer, reading, looking = _OPENERS[scheme](url)
-    sessions = sessionmaker(engine, class_=LedgerSession, expire_on_commit=False)
+    sessions = sessionmaker(engine, class_=LedgerSession, expire_on_commit=False, info={SEND: _SENDS[scheme]})
     event.listen(sessions, "before_commit", write_before_commit)
+    event.listen(sessions, "after_soft_rollback", forget_what_is_undone)
     return Database(engine, sessions, translate, one_writer, reading, looking)
 
 
@@ -222,6 +223,10 @@ def _open_sqlite(url: str) -> _Opened:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        # A gateway's batch is hundreds of pages. With the defaults it does not fit the cache, so pages are written and
+        # read again before the commit, and nearly every commit copies the log into the database with two more syncs.
+        connection.execute("PRAGMA cache_size=-4000")
+        connection.execute("PRAGMA wal_autocheckpoint=4000")
         connection.execute(f"PRAGMA busy_timeout={_SQLITE_WAIT_S * 1000}")
 
     @event.listens_for(engine, "begin")
@@ -327,6 +332,7 @@ def _stored(
         yield tuple(row[name] if convert is None else convert(row[name]) for name, convert in converts)
 
 
+_SENDS: dict[str, Send] = {"sqlite": bulk.sent_in_turn, "postgresql": bulk.sent_at_once}
 _INSERTS_MANY = {"sqlite": bulk.insert_rows, "postgresql": bulk.copy_rows}
 _READS = {"sqlite": bulk.fetched, "postgresql": bulk.streamed}
 _INSERTS_LINES = {"sqlite": bulk.insert_lines, "postgresql": bulk.copy_lines}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import CursorResult
+from sqlalchemy import CursorResult, Select, bindparam
 from sqlalchemy.orm import Session
 
 from store.database import Base, engine_of, insert_into
@@ -19,12 +19,16 @@ def insert_if_absent(session: Session, table: type[Base], values: dict[str, Any]
     `values` by the names of the columns. What the session has not written yet is written before, as with
     any statement of the session.
     """
-    if session.autoflush:
-        session.flush()
-    # Without this option the count of an INSERT is -1 on PostgreSQL: the cursor is closed before anybody asks.
-    result = session.execute(_absent(engine_of(session), table), values, execution_options={"preserve_rowcount": True})
-    assert isinstance(result, CursorResult)
-    return result.rowcount == 1
+    return _inserts(session, _absent(engine_of(session), table), values)
+
+
+def insert_where(
+    session: Session, table: type[Base], values: dict[str, Any], found: Select[Any], asked: dict[str, Any]
+) -> bool:
+    """Insert a row if `found`, a selection made once, finds one with what is `asked`, and unless its key is taken, in
+    one statement; return whether it was inserted. A lock that `found` asks for is taken before."""
+    statement = _where(engine_of(session), table, tuple(values), found)
+    return _inserts(session, statement, values | asked)
 
 
 def insert_or_update(
@@ -36,9 +40,25 @@ def insert_or_update(
     session.execute(_or_update(engine_of(session), table, tuple(key), tuple(update)), values)
 
 
+def _inserts(session: Session, statement: Any, given: dict[str, Any]) -> bool:
+    if session.autoflush:
+        session.flush()
+    # Without this option the count of an INSERT is -1 on PostgreSQL: the cursor is closed before anybody asks.
+    result = session.execute(statement, given, execution_options={"preserve_rowcount": True})
+    assert isinstance(result, CursorResult)
+    return result.rowcount == 1
+
+
 @lru_cache(maxsize=256)
 def _absent(engine: str, table: type[Base]) -> Any:
     return insert_into(engine, table).on_conflict_do_nothing()
+
+
+@lru_cache(maxsize=256)
+def _where(engine: str, table: type[Base], names: tuple[str, ...], found: Select[Any]) -> Any:
+    columns = table.__table__.c
+    row = found.with_only_columns(*(bindparam(name, type_=columns[name].type) for name in names))
+    return insert_into(engine, table).from_select(names, row).on_conflict_do_nothing()
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ Called by the service, the steps and the outages, always under the instrument's 
 of meeting in the constraint, which alone would be right but can stall in deadlocks.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -31,16 +32,28 @@ def occupy(work: Work, instrument: Instrument, slot: Interval, terms: SlotTerms,
     It is the database that says whether the slot is free, by taking the row or not.
     """
     values = _values(work, instrument.instrument_id, CalendarKind.BOOKING, occupied(slot, instrument), note)
+    if not _is_taken_up(work, lambda: insert_if_absent(work.session, CalendarRow, values)):
+        raise slot_taken(work, instrument, slot, terms)
+    return str(values["row_id"])
+
+
+def occupy_unchanged(work: Work, instrument: Instrument, slot: Interval) -> str | None:
+    """Lock an instrument and take a slot of it in one statement, as `occupy`; return the row's id. None where the slot
+    is taken or the instrument is no longer what it was when it was read: then nothing was written."""
+    values = _values(work, instrument.instrument_id, CalendarKind.BOOKING, occupied(slot, instrument), "")
+    if not _is_taken_up(work, lambda: repository.add_row_if_unchanged(work.session, values, instrument.row_version)):
+        return None
+    return str(values["row_id"])
+
+
+def _is_taken_up(work: Work, insert: Callable[[], bool]) -> bool:
     try:
-        is_free = insert_if_absent(work.session, CalendarRow, values)
+        return insert()
     except DBAPIError as error:
         # One engine passes over the row like over a repeat, the other one raises; both leave the transaction usable.
         if not isinstance(refusal_of(work.session, error), CalendarOverlap):
             raise
-        is_free = False
-    if not is_free:
-        raise slot_taken(work, instrument, slot, terms)
-    return str(values["row_id"])
+        return False
 
 
 def insert_row(work: Work, instrument_id: str, kind: CalendarKind, taken: Interval, note: str) -> str:

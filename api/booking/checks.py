@@ -4,7 +4,7 @@ Called by the service for a new booking, by proposals and displacement for anoth
 scheduling: one place, so that no door is without them. Reads only; each refusal says what would do instead.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from api.booking import approval, calendar, qualification, repository
@@ -14,7 +14,7 @@ from api.booking.slots import Interval
 from api.errors import Refused, conflict
 from api.registry.repository import validities
 from api.registry.slot_terms import SlotTerms
-from api.registry.traceability import Verdict, certificate_verdict, standing
+from api.registry.traceability import Validity, Verdict, certificate_verdict, standing
 from api.work import Work
 from store.tables.calendar import Booking, BookingMode, UsePurpose
 from store.tables.registry import Instrument
@@ -23,20 +23,32 @@ _HOPELESS = ("slot_reversed", "slot_too_short", "slot_too_long")
 
 
 def bound_terms(
-    work: Work, instrument: Instrument, slot: Interval, mode: BookingMode, purpose: UsePurpose, by_manager: bool = False
+    work: Work,
+    instrument: Instrument,
+    slot: Interval,
+    mode: BookingMode,
+    purpose: UsePurpose,
+    by_manager: bool = False,
+    terms: SlotTerms | None = None,
 ) -> SlotTerms:
     """Return the terms that hold for a request of the actor (`by_manager`: as for the host's manager), with the special
-    days around the slot."""
-    terms = repository.slot_terms(work.session, instrument, slot)
+    days around the slot. `terms`: the instrument's own, where they have been read."""
+    terms = terms or repository.slot_terms(work.session, instrument, slot)
     return binding(terms, mode, purpose, by_manager or work.actor.manages(instrument.host_id))
 
 
 def check_time(
-    work: Work, instrument: Instrument, slot: Interval, mode: BookingMode, purpose: UsePurpose, by_manager: bool = False
+    work: Work,
+    instrument: Instrument,
+    slot: Interval,
+    mode: BookingMode,
+    purpose: UsePurpose,
+    by_manager: bool = False,
+    terms: SlotTerms | None = None,
 ) -> SlotTerms:
-    """Return the terms that hold. Raise 422 for a slot that breaks one, with free alternatives of its length where
-    there can be any."""
-    terms = bound_terms(work, instrument, slot, mode, purpose, by_manager)
+    """Return the terms that hold (`terms`: the instrument's own, where they have been read). Raise 422 for a slot that
+    breaks one, with free alternatives of its length where there can be any."""
+    terms = bound_terms(work, instrument, slot, mode, purpose, by_manager, terms)
     try:
         check_slot(slot, terms, work.now)
     except Refused as refused:
@@ -68,9 +80,17 @@ def free_ahead(
     return alternatives(wanted, calendar.busy_ahead(work, instrument, wanted), terms, work.now)
 
 
-def check_papers(work: Work, instrument: Instrument, slot: Interval, report_types: Iterable[str]) -> tuple[str, ...]:
-    """Return what to warn of. Raise 409 `certificate_expired` for an accredited test without a valid certificate."""
-    papers = validities(work.session, instrument.instrument_id)
+def check_papers(
+    work: Work,
+    instrument: Instrument,
+    slot: Interval,
+    report_types: Iterable[str],
+    papers: Sequence[Validity] | None = None,
+) -> tuple[str, ...]:
+    """Return what to warn of; `papers` where they have been read. Raise 409 `certificate_expired` for an accredited
+    test without a valid certificate."""
+    if papers is None:
+        papers = validities(work.session, instrument.instrument_id)
     found = standing(papers, slot.from_at, slot.to_at)
     verdict = certificate_verdict(found, report_types)
     if verdict is Verdict.REFUSE:

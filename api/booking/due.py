@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
+from store.later import write_later
 from store.tables.calendar import Due, DueKind
 from store.tables.registry import Metering
 from store.upsert import insert_if_absent, insert_or_update
@@ -20,6 +21,11 @@ _READINGS = (
 def ensure_due(session: Session, kind: DueKind, subject_id: str, at: datetime) -> bool:
     """Have `kind` done for a subject at `at`, unless it is waiting already; return whether it is new."""
     return insert_if_absent(session, Due, _row(kind, subject_id, at))
+
+
+def due_later(session: Session, kind: DueKind, subject_id: str, at: datetime) -> None:
+    """As `ensure_due`, with the next flush: for who does not ask whether it is new."""
+    write_later(session, Due, _row(kind, subject_id, at), if_absent=True)
 
 
 def move_due(session: Session, kind: DueKind, subject_id: str, at: datetime) -> None:

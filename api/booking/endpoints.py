@@ -1,9 +1,10 @@
 """HTTP of the booking domain. Each endpoint calls one service function; no rule lives here."""
 
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy import Select
 
 from api.booking import (
     consents,
@@ -16,6 +17,7 @@ from api.booking import (
     steps,
 )
 from api.booking.schemas import (
+    SHOWN_COLUMNS,
     BookingAnswer,
     BookingAsked,
     BookingWhole,
@@ -39,10 +41,6 @@ from store.tables.calendar import Booking, BookingState
 
 router = APIRouter()
 _TAGS: list[str | Enum] = ["booking"]
-# Before the steps of a booking: those take any last word of the address.
-router.include_router(endpoints_changes.router)
-router.include_router(endpoints_rules.router)
-router.include_router(endpoints_cards.router)
 
 _STEPPERS = (Role.SME, Role.LAB_MANAGER)
 _BOOKERS = (*_STEPPERS, Role.COUNTY_OFFICER)
@@ -97,9 +95,36 @@ def list_bookings(
         from_at=from_at,
         to_at=to_at,
     )
-    rows, cursor = paginate(work.session, seen, (Booking.slot_from, Booking.booking_id), page, descending=True)
-    items = [BookingAnswer.of(row, steps.possible_for(work.actor, row)) for row in rows]
+    shown: Select[Any] = seen.with_only_columns(*SHOWN_COLUMNS)
+    keys = (Booking.slot_from, Booking.booking_id)
+    rows, cursor = paginate(work.session, shown, keys, page, descending=True, columns=True)
+    items = [BookingAnswer.of_row(row, steps.possible_for(work.actor, row)) for row in rows]
     return tagged(Page[BookingAnswer](items=items, next_cursor=cursor))
+
+
+@router.get(
+    "/instruments/{instrument_id}/calendar",
+    tags=_TAGS,
+    response_model=CalendarAnswer,
+    summary="When an instrument is taken",
+    responses=problems(404),
+)
+def show_calendar(
+    instrument_id: str,
+    work: Annotated[Work, public_reads()],
+    from_at: Annotated[Instant, Query(alias="from")],
+    to_at: Annotated[Instant, Query(alias="to")],
+) -> Response:
+    """For everybody: times only, at most 92 days of them."""
+    busy = service.busy_calendar(work, instrument_id, Interval(from_at, to_at))
+    shown = [Busy(from_at=row.from_at, to_at=row.to_at) for row in busy]
+    return tagged(CalendarAnswer(instrument_id=instrument_id, busy=shown))
+
+
+# After what is asked most, which is looked for first; before the steps of a booking, which take any last word.
+router.include_router(endpoints_changes.router)
+router.include_router(endpoints_rules.router)
+router.include_router(endpoints_cards.router)
 
 
 @router.get(
@@ -151,25 +176,6 @@ def step_booking(
     """A booking says in `possible` what can be done to it. Repeating a step answers 412: the version has moved on."""
     booking = steps.perform(work, booking_id, event, asked.said(), version)
     return tagged(BookingAnswer.of(booking, steps.possible_for(work.actor, booking)))
-
-
-@router.get(
-    "/instruments/{instrument_id}/calendar",
-    tags=_TAGS,
-    response_model=CalendarAnswer,
-    summary="When an instrument is taken",
-    responses=problems(404),
-)
-def show_calendar(
-    instrument_id: str,
-    work: Annotated[Work, public_reads()],
-    from_at: Annotated[Instant, Query(alias="from")],
-    to_at: Annotated[Instant, Query(alias="to")],
-) -> Response:
-    """For everybody: times only, at most 92 days of them."""
-    busy = service.busy_calendar(work, instrument_id, Interval(from_at, to_at))
-    shown = [Busy(from_at=row.from_at, to_at=row.to_at) for row in busy]
-    return tagged(CalendarAnswer(instrument_id=instrument_id, busy=shown))
 
 
 @router.post(

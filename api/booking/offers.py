@@ -89,10 +89,16 @@ def category_of(work: Work, host_org: Org, payer: Org, at: datetime | None = Non
 
 
 def price_of(
-    work: Work, instrument_id: str, category: UserCategory, wish: Wish, at: datetime
+    work: Work,
+    instrument_id: str,
+    category: UserCategory,
+    wish: Wish,
+    at: datetime,
+    tariff: TariffInForce | None = None,
 ) -> tuple[Price, TariffInForce]:
-    """Return the price by the tariff in force at an instant. Refused: 409 `no_tariff`, 422 for unknown options."""
-    tariff = tariff_in_force(work.session, instrument_id, at)
+    """Return the price by the tariff in force at an instant (`tariff`, where it has been read). Refused: 409
+    `no_tariff`, 422 for unknown options."""
+    tariff = tariff or tariff_in_force(work.session, instrument_id, at)
     start = to_ms(wish.slot.from_at)
     length = to_ms(wish.slot.to_at) - start
     days = public_days(work.session, tariff.body, start, start + length)

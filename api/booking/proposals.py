@@ -36,10 +36,10 @@ _CONSENT = StepInput(reason="both sides agreed")
 def propose_slot(
     work: Work, booking_id: str, slot: Interval, reason: str, version: int, agreed_sha256: str = ""
 ) -> BookingProposal:
-    """Propose another slot for a self-operated booking, or a scheduled sample order, that has not begun; the other side
-    has 48 hours, at most until either slot begins. Where the instrument confirms such a slot by itself and cancelling
-    would still be free, a self-operating customer's proposal is accepted at once, and a booking that waited for the
-    manager is confirmed with it.
+    """Propose another slot for a self-operated booking, or a scheduled sample order, that has not begun, or a sample
+    order that the lab took off its schedule; the other side has 48 hours, at most until either slot begins. Where the
+    instrument confirms such a slot by itself and cancelling would still be free, a self-operating customer's proposal
+    is accepted at once, and a booking that waited for the manager is confirmed with it.
 
     Refused: 404, 403, 412 stale, 409 `not_possible_now`, `proposal_open`, `slot_taken`; 409 `price_differs` where a
     customer has not named the new price (`agreed_sha256`); 422 for the slot, without a reason, or the same slot.
@@ -66,7 +66,9 @@ def propose_slot(
     difference = price.rated.total_fen - consents.quoted_fen(booking)
     if by is Party.CUSTOMER and difference and agreed_sha256 != price.sha256:
         raise price_differs(price, difference_fen=difference)
-    until = min(work.now + consents.ANSWER_WITHIN, slot.from_at, booking.slot_from)
+    until = min(work.now + consents.ANSWER_WITHIN, slot.from_at)
+    if booking.calendar_row_id is not None:
+        until = min(until, booking.slot_from)
     kind = ProposalKind.RESCHEDULE
     proposal = consents.propose(work, booking, kind, by, slot, price, reason.strip(), until)
     if by is Party.CUSTOMER and _moves_at_once(work, booking, instrument, slot):
@@ -241,6 +243,8 @@ def _tend_dues(work: Work, booking: Booking) -> None:
 
 
 def _check_movable(work: Work, booking: Booking) -> None:
+    if repository.taken_back_by_lab(work.session, booking):
+        return
     if BookingState(booking.state) not in _MOVABLE[BookingMode(booking.mode)] or work.now >= booking.slot_from:
         raise conflict(
             "not_possible_now",

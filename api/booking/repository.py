@@ -4,12 +4,11 @@ Order of locks, everywhere: due row, instrument, booking, audit chain.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, exists, func, select, type_coerce
-from sqlalchemy.orm import Session, aliased, load_only
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
+from sqlalchemy.orm import Session
 
 from api.booking.rules import LONGEST_SLOT
 from api.booking.slots import REACH, Interval
@@ -21,17 +20,20 @@ from api.registry.slot_terms import SlotTerms, terms_of
 from api.work import Actor
 from store.periods import SHANGHAI
 from store.tables.accounts import Role, RoleGrant
-from store.tables.booking_rules import BookingItem, BookingPolicy, QualificationEvent, Strike, StrikeLift
+from store.tables.booking_rules import BookingItem
 from store.tables.calendar import Booking, BookingEvent, BookingState, BookingUse, CalendarRow
 from store.tables.registry import Affiliation, AffiliationEvent, Host, Instrument, Org, TestItem
 from store.types import UtcDateTime
-from wire.clock import to_ms
+from store.upsert import insert_where
 
 # What every booking asks is put together once: building a statement costs more than the database's answer to it.
 _INSTRUMENT = select(Instrument).where(Instrument.instrument_id == bindparam("instrument"))
 # The weaker row lock: rows that refer to the instrument can still be written beside us.
 _INSTRUMENT_LOCKED = _INSTRUMENT.with_for_update(key_share=True).execution_options(populate_existing=True)
-_LOCK = _INSTRUMENT.with_only_columns(Instrument.row_version).with_for_update(key_share=True)
+# Over the table, which costs half of what it costs over the class.
+_ITS = Instrument.__table__.c
+_LOCK = select(_ITS.row_version).where(_ITS.instrument_id == bindparam("instrument")).with_for_update(key_share=True)
+_LOCK_UNCHANGED = _LOCK.where(_ITS.row_version == bindparam("seen"))
 
 _BOOKING = select(Booking).where(Booking.booking_id == bindparam("booking"))
 _BOOKING_ALONE = _BOOKING.with_for_update().execution_options(populate_existing=True)
@@ -52,107 +54,14 @@ def instrument_row(session: Session, instrument_id: str, *, lock: bool = False) 
 
 def lock_instrument(session: Session, instrument_id: str) -> int:
     """Lock an instrument against other bookings of it; return the version that it has now."""
-    return session.execute(_LOCK, {"instrument": instrument_id}).scalar_one()
+    return int(session.execute(_LOCK, {"instrument": instrument_id}).scalar_one())
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What the rules of a new booking look at, read in one statement. `payer` is None for an unknown organisation;
-    `is_taken`: something holds a part of the slot, or of the buffer after it, at this moment."""
-
-    instrument: Instrument
-    owner: Org
-    payer: Org | None
-    policy: BookingPolicy | None
-    training: QualificationEvent | None
-    affiliation: str | None
-    has_strikes: bool
-    is_taken: bool
-
-
-def _settings() -> Select[Instrument]:
-    owner, payer, other = aliased(Org), aliased(Org), aliased(QualificationEvent)
-    instrument: ColumnElement[str] = bindparam("instrument")
-    named: ColumnElement[str] = bindparam("payer")
-    newest = select(func.max(other.event_id)).where(
-        other.instrument_id == instrument, other.person_id == bindparam("person")
-    )
-    affiliation = (
-        select(AffiliationEvent.state)
-        .where(
-            AffiliationEvent.host_org == owner.org_id,
-            AffiliationEvent.other_org == named,
-            AffiliationEvent.effective_at <= bindparam("at", type_=UtcDateTime),
-        )
-        .order_by(AffiliationEvent.effective_at.desc())
-        .limit(1)
-        .correlate(owner)
-    )
-    lifted = exists().where(StrikeLift.booking_id == Strike.booking_id)
-    struck = exists().where(Strike.host_id == Instrument.host_id, Strike.org_id == named, ~lifted)
-    ends = bindparam("until", type_=BigInteger) + Instrument.buffer_minutes * 60_000
-    taken = exists().where(
-        CalendarRow.instrument_id == instrument,
-        CalendarRow.active,
-        type_coerce(CalendarRow.from_at, BigInteger) < ends,
-        CalendarRow.to_at > bindparam("since", type_=UtcDateTime),
-    )
-    return (
-        select(
-            Instrument,
-            owner,
-            payer,
-            BookingPolicy,
-            QualificationEvent,
-            affiliation.scalar_subquery().label("affiliation"),
-            struck.correlate(Instrument).label("has_strikes"),
-            taken.correlate(Instrument).label("is_taken"),
-        )
-        .join(Host, Host.host_id == Instrument.host_id)
-        .join(owner, owner.org_id == Host.org_id)
-        .outerjoin(payer, payer.org_id == named)
-        .outerjoin(BookingPolicy, BookingPolicy.instrument_id == Instrument.instrument_id)
-        .outerjoin(QualificationEvent, QualificationEvent.event_id == newest.scalar_subquery())
-        .where(Instrument.instrument_id == instrument)
-        .options(
-            load_only(*_RULED_BY),
-            load_only(owner.kind, owner.state),
-            load_only(payer.kind, payer.state),
-        )
-    )
-
-
-_RULED_BY = (
-    Instrument.host_id,
-    Instrument.share_mode,
-    Instrument.run_status,
-    Instrument.self_operated,
-    Instrument.takes_samples,
-    Instrument.approval,
-    Instrument.open_hours,
-    Instrument.lead_minutes,
-    Instrument.horizon_days,
-    Instrument.min_slot_minutes,
-    Instrument.max_slot_minutes,
-    Instrument.step_minutes,
-    Instrument.buffer_minutes,
-    Instrument.row_version,
-)
-"""What the rules look at, of three times as many columns. Another one would be read when it is asked for."""
-_SETTING = _settings()
-
-
-def setting_of(
-    session: Session, instrument_id: str, payer_org: str, person_id: str, at: datetime, slot: Interval
-) -> Setting:
-    """Return the setting of a booking of a slot by a person for a payer at an instant, locking nothing. Raises 404."""
-    asked: dict[str, object] = {"instrument": instrument_id, "payer": payer_org, "person": person_id, "at": at}
-    asked |= {"since": slot.from_at, "until": to_ms(slot.to_at)}
-    row = session.execute(_SETTING, asked).one_or_none()
-    if row is None:
-        raise not_found("仪器", "instrument", instrument_id)
-    values: tuple[Any, ...] = tuple(row)
-    return Setting(*values)
+def add_row_if_unchanged(session: Session, row: dict[str, Any], version: int) -> bool:
+    """Lock an instrument and add a row to its calendar in one statement, if it still has that version and the time is
+    free; return whether it was added. The driver's error, where the engine raises one for a taken time."""
+    asked = {"instrument": row["instrument_id"], "seen": version}
+    return insert_where(session, CalendarRow, row, _LOCK_UNCHANGED, asked)
 
 
 def manages_host(session: Session, person_id: str, host_id: str) -> bool:
@@ -166,6 +75,23 @@ def was_confirmed(session: Session, booking_id: str) -> bool:
         BookingEvent.booking_id == booking_id, BookingEvent.to_state == BookingState.CONFIRMED.value
     )
     return session.scalars(confirmed.limit(1)).first() is not None
+
+
+def taken_back_by_lab(session: Session, booking: Booking) -> bool:
+    """Whether the lab itself, not an outage, took the slot that a sample order had been given."""
+    if booking.state != BookingState.SAMPLES_RECEIVED.value:
+        return False
+    taken_back = (
+        select(BookingEvent.actor)
+        .where(
+            BookingEvent.booking_id == booking.booking_id,
+            BookingEvent.from_state == BookingState.SCHEDULED.value,
+            BookingEvent.to_state == BookingState.SAMPLES_RECEIVED.value,
+        )
+        .order_by(BookingEvent.event_no.desc())
+    )
+    by = session.scalars(taken_back.limit(1)).first()
+    return by is not None and not by.startswith("system:")
 
 
 def host_org(session: Session, host_id: str) -> Org:
@@ -200,11 +126,15 @@ def is_affiliated(session: Session, host_org_id: str, other_org_id: str, at: dat
 
 def slot_terms(session: Session, instrument: Instrument, slot: Interval) -> SlotTerms:
     """Return when an instrument can be booked, with the special days of a slot and of what may be proposed instead."""
+    rows = special_days(session, instrument.host_id, *days_around(slot))
+    return terms_of(instrument, merge_special(rows, instrument.host_id))
+
+
+def days_around(slot: Interval) -> tuple[str, str]:
+    """Return the first and the last day (YYYY-MM-DD) of a slot and of what may be proposed instead."""
     length = min(slot.to_at - slot.from_at, LONGEST_SLOT)  # a longer one is refused, and has no alternatives
     until = slot.from_at + 2 * length + REACH
-    first, last = (moment.astimezone(SHANGHAI).date().isoformat() for moment in (slot.from_at, until))
-    rows = special_days(session, instrument.host_id, first, last)
-    return terms_of(instrument, merge_special(rows, instrument.host_id))
+    return slot.from_at.astimezone(SHANGHAI).date().isoformat(), until.astimezone(SHANGHAI).date().isoformat()
 
 
 def instruments_of(host_ids: Sequence[str]) -> Select[str]:

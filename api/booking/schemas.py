@@ -18,6 +18,7 @@ from api.schemas import Answer, Fen, Instant, Question
 from store.tables.booking_rules import BookingItem, BookingProposal
 from store.tables.calendar import Booking, BookingEvent, BookingMode, BookingState, BookingUse, UsePurpose
 from store.tables.charging import Component
+from store.types import AnyRow
 
 Id = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str, Field(max_length=2000)]
@@ -218,6 +219,12 @@ class BookingAnswer(Answer):
         """Show a booking."""
         return cls.model_validate(_shown(booking, possible, warnings))
 
+    @classmethod
+    def of_row(cls, row: AnyRow, possible: tuple[BookingAction, ...]) -> Self:
+        """Show a row of `SHOWN_COLUMNS`."""
+        shown = dict(zip(_COLUMNS, row, strict=False))  # the quote comes last
+        return cls.model_validate(shown | _derived(row.quote, possible, ()))
+
 
 class EventAnswer(Answer):
     """One event of a booking."""
@@ -320,9 +327,14 @@ def _line(line: RatedLine) -> PriceLine:
 
 
 _COLUMNS = tuple(name for name in BookingAnswer.model_fields if hasattr(Booking, name))
+SHOWN_COLUMNS = tuple(Booking.__table__.c[name] for name in (*_COLUMNS, "quote"))
+"""What a list reads: an object of the ORM for each booking costs as much again as showing it."""
 
 
 def _shown(booking: Booking, possible: tuple[BookingAction, ...], warnings: tuple[str, ...]) -> dict[str, Any]:
-    columns = {name: getattr(booking, name) for name in _COLUMNS}
-    quoted = json.loads(booking.quote)["total_fen"]
-    return columns | {"quoted_fen": quoted, "possible": list(possible), "warnings": list(warnings)}
+    return {name: getattr(booking, name) for name in _COLUMNS} | _derived(booking.quote, possible, warnings)
+
+
+def _derived(quote: str, possible: tuple[BookingAction, ...], warnings: tuple[str, ...]) -> dict[str, Any]:
+    quoted = json.loads(quote)["total_fen"]
+    return {"quoted_fen": quoted, "possible": list(possible), "warnings": list(warnings)}

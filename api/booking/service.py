@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 from api.booking import approval, calendar, consents, qualification, repository, rules, strikes
 from api.booking.checks import check_papers, check_time
-from api.booking.due import ensure_due
+from api.booking.due import due_later
 from api.booking.history import record_event
 from api.booking.notices import Happening
 from api.booking.offers import Offer, Wish, category_as, price_differs, price_of
-from api.booking.repository import Setting
 from api.booking.rules import BookingRequest
+from api.booking.setting import Setting, dates_of, setting_of
 from api.booking.slots import Interval
 from api.booking.states import BookingAction
 from api.booking.steps import take_step
 from api.charging.rating import Asked
 from api.charging.tariff_body import UserCategory
+from api.charging.tariffs import TariffInForce
 from api.errors import invalid, not_found
 from api.registry.slot_terms import SlotTerms
 from api.schemas import rfc3339
@@ -45,23 +46,23 @@ def create_booking(work: Work, request: BookingRequest) -> tuple[Booking, Offer]
     Self-operated bookings take their slot on the calendar; one that waits for somebody holds it for 24 hours, at most
     until it starts. Sample orders take none until they are scheduled. Who books on a firm's behalf either says how it
     agreed (`consent`), or the firm is asked first. Refused: as `quote`, 409 `slot_taken`, and 409 `price_differs` where
-    another price was agreed to.
+    another price was agreed to. The booking is written with the session's next flush.
     """
     examined = _examine(work, request)
     self_operated = request.mode is BookingMode.SELF_OPERATED
     if self_operated and examined.is_taken:
         # Who comes too late for a slot hears so without waiting for those before them.
         raise calendar.slot_taken(work, examined.instrument, request.slot, examined.terms)
-    offer = _offer(work, request, examined)
-    if repository.lock_instrument(work.session, request.instrument_id) != examined.instrument.row_version:
-        work.session.expire_all()
-        examined = _examine(work, request)
-        offer = _offer(work, request, examined)
-    if request.agreed_sha256 not in ("", offer.price.sha256):
-        raise price_differs(offer.price)
-    instrument = examined.instrument
-    row_id = calendar.occupy(work, instrument, request.slot, examined.terms) if self_operated else None
-    booking = _new_booking(work, request, instrument, offer, row_id)
+    offer = _offer_agreed(work, request, examined)
+    row_id = calendar.occupy_unchanged(work, examined.instrument, request.slot) if self_operated else None
+    if row_id is None:
+        if repository.lock_instrument(work.session, request.instrument_id) != examined.instrument.row_version:
+            work.session.expire_all()
+            examined = _examine(work, request)
+            offer = _offer_agreed(work, request, examined)
+        if self_operated:
+            row_id = calendar.occupy(work, examined.instrument, request.slot, examined.terms)
+    booking = _new_booking(work, request, examined.instrument, offer, row_id)
     on_behalf = rules.is_on_behalf(work.actor, offer.payer_org, request)
     asked = _asked(booking)
     if on_behalf:
@@ -81,7 +82,7 @@ def _settle(work: Work, booking: Booking, offer: Offer, asked: dict[str, str | i
         by_rule = Work(work.session, system_actor("booking"), work.now)
         take_step(by_rule, booking, BookingAction.CONFIRM, facts={"rule": offer.decision.why}, event_no=2)
         return
-    ensure_due(work.session, DueKind.EXPIRE_BOOKING, booking.booking_id, booking.held_until or work.now)
+    due_later(work.session, DueKind.EXPIRE_BOOKING, booking.booking_id, booking.held_until or work.now)
 
 
 def busy_calendar(work: Work, instrument_id: str, window: Interval) -> tuple[Interval, ...]:
@@ -150,13 +151,14 @@ class _Examined:
     decision: approval.Decision
     warnings: tuple[str, ...]
     is_taken: bool
+    tariff: TariffInForce | None
 
 
 def _examine(work: Work, request: BookingRequest) -> _Examined:
     """Hold a request against every rule but the calendar and the price list."""
     person_id = request.for_person or work.actor.person_id
     named = request.payer_org or work.actor.org_id
-    found = repository.setting_of(work.session, request.instrument_id, named, person_id, work.now, request.slot)
+    found = setting_of(work.session, request.instrument_id, named, person_id, work.now, request.slot)
     instrument, owner = found.instrument, found.owner
     payer_id = rules.payer_of(work.actor, request, instrument, owner.org_id)
     payer = found.payer
@@ -164,20 +166,22 @@ def _examine(work: Work, request: BookingRequest) -> _Examined:
         payer = repository.org_row(work.session, payer_id)
     rules.check_parties(payer, owner)
     rules.check_instrument(instrument, request)
-    terms = check_time(work, instrument, request.slot, request.mode, request.purpose)
+    own_terms, papers = dates_of(work.session, instrument, request.slot)
+    terms = check_time(work, instrument, request.slot, request.mode, request.purpose, terms=own_terms)
     rules.check_quantity(request)
     reports = _check_items(work, request)
-    warnings = check_papers(work, instrument, request.slot, reports)
+    warnings = check_papers(work, instrument, request.slot, reports, papers)
     decision = _decide(work, request, found, payer_id)
     category = category_as(owner, payer, found.affiliation == Affiliation.AFFILIATED.value)
-    return _Examined(instrument, payer_id, category, terms, decision, warnings, found.is_taken)
+    return _Examined(instrument, payer_id, category, terms, decision, warnings, found.is_taken, found.tariff)
 
 
 def _offer(work: Work, request: BookingRequest, examined: _Examined) -> Offer:
     wish = Wish(request.mode, request.slot, request.quantity, Asked(request.rush, request.options))
-    price, tariff = price_of(work, examined.instrument.instrument_id, examined.category, wish, work.now)
+    instrument_id = examined.instrument.instrument_id
+    price, tariff = price_of(work, instrument_id, examined.category, wish, work.now, examined.tariff)
     return Offer(
-        examined.instrument.instrument_id,
+        instrument_id,
         examined.payer_org,
         price,
         examined.decision,
@@ -185,6 +189,14 @@ def _offer(work: Work, request: BookingRequest, examined: _Examined) -> Offer:
         wish,
         tariff.body,
     )
+
+
+def _offer_agreed(work: Work, request: BookingRequest, examined: _Examined) -> Offer:
+    """Return the offer of a request. Raise 409 `price_differs` where another price was agreed to."""
+    offer = _offer(work, request, examined)
+    if request.agreed_sha256 not in ("", offer.price.sha256):
+        raise price_differs(offer.price)
+    return offer
 
 
 def _check_items(work: Work, request: BookingRequest) -> list[str]:

@@ -117,7 +117,9 @@ TRANSITIONS: tuple[Transition, ...] = (
         (_B.CONFIRMED, _A.RECEIVE, _B.SAMPLES_RECEIVED, (_M,), ()),
         (_B.SAMPLES_RECEIVED, _A.CANCEL, _B.CANCELLED, (_M,), (_M,)),
         (_B.SAMPLES_RECEIVED, _A.SCHEDULE, _B.SCHEDULED, (_M,), ()),
-        (_B.SCHEDULED, _A.MOVE, _B.SCHEDULED, (_S,), (_S,)),  # another slot, once both sides agree
+        # Another slot, once both sides agree; also for what the lab took off its schedule (not what an outage did).
+        (_B.SCHEDULED, _A.MOVE, _B.SCHEDULED, (_S,), (_S,)),
+        (_B.SAMPLES_RECEIVED, _A.MOVE, _B.SCHEDULED, (_S,), (_S,)),
         (_B.SCHEDULED, _A.UNSCHEDULE, _B.SAMPLES_RECEIVED, (_M, _S), (_M, _S)),
         (_B.SCHEDULED, _A.SHORTEN, _B.SCHEDULED, (_S,), (_S,)),
         (_B.IN_USE, _A.SHORTEN, _B.IN_USE, (_S,), (_S,)),

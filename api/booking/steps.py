@@ -11,7 +11,7 @@ from typing import Any
 
 from api.booking import approval, calendar, consents, repository, rules, strikes
 from api.booking.checks import check_papers, check_time
-from api.booking.due import ensure_due, move_due
+from api.booking.due import due_later, move_due
 from api.booking.history import record_event
 from api.booking.slots import Interval
 from api.booking.states import BookingAction, Party, next_state, possible_actions
@@ -25,6 +25,7 @@ from api.work import Actor, Work
 from store.tables.accounts import Role
 from store.tables.calendar import Booking, BookingMode, BookingState, DueKind, UsePurpose
 from store.tables.registry import Instrument
+from store.types import AnyRow
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ _NOTHING = StepInput()
 _Effect = Callable[[Work, Booking, StepInput], dict[str, Any]]
 
 
-def parties_of(actor: Actor, booking: Booking) -> frozenset[Party]:
+def parties_of(actor: Actor, booking: Booking | AnyRow) -> frozenset[Party]:
     """Return what an actor is to a booking."""
     found = set()
     if is_system(actor):
@@ -67,7 +68,7 @@ def parties_of(actor: Actor, booking: Booking) -> frozenset[Party]:
     return frozenset(found)
 
 
-def possible_for(actor: Actor, booking: Booking) -> tuple[BookingAction, ...]:
+def possible_for(actor: Actor, booking: Booking | AnyRow) -> tuple[BookingAction, ...]:
     """Return what an actor can do to a booking as it stands."""
     return possible_actions(BookingMode(booking.mode), BookingState(booking.state), parties_of(actor, booking))
 
@@ -104,7 +105,8 @@ def take_step(
 ) -> None:
     """Take one step of the state machine with its effects. Refused as `perform`.
 
-    `event_no`: the number of its event, where the caller has just made the booking and knows it.
+    `event_no`: the number of its event, where the caller has just made the booking and knows it; then nothing is
+    written yet, so that the booking is written once, as it stands in the end.
     """
     before = BookingState(booking.state)
     after = next_state(BookingMode(booking.mode), before, action, parties_of(work.actor, booking), said.reason)
@@ -115,7 +117,8 @@ def take_step(
     if action in _SETTLES:
         consents.close_with_booking(work, booking.booking_id)
     record_event(work, booking, action.value, before.value, said.reason.strip(), told | (facts or {}), event_no)
-    work.session.flush()
+    if event_no is None:
+        work.session.flush()
     if action is BookingAction.REPORT:
         close_if_settled(work, booking)
 
@@ -152,7 +155,7 @@ def _confirm(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
         )
     if booking.mode == BookingMode.SELF_OPERATED.value:
         at = booking.slot_to + graces_of(work, booking).late
-        ensure_due(work.session, DueKind.COMPLETE_BOOKING, booking.booking_id, at)
+        due_later(work.session, DueKind.COMPLETE_BOOKING, booking.booking_id, at)
     return {}
 
 
@@ -236,6 +239,16 @@ def _receive(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
 def _schedule(work: Work, booking: Booking, said: StepInput) -> dict[str, Any]:
     if said.slot is None:
         raise _missing("slot_from", "上机时段", "the slot on the instrument (`slot_from`, `slot_to`)")
+    if said.slot != Interval(booking.slot_from, booking.slot_to) and repository.taken_back_by_lab(
+        work.session, booking
+    ):
+        raise conflict(
+            "consent_needed",
+            "该委托曾由实验室撤销排期;另定时段须经客户同意,请提议新时段(POST /bookings/{id}/proposals),或恢复原时段。",
+            "The lab took this order off its schedule, so another slot takes the customer's consent: propose it"
+            " (POST /bookings/{id}/proposals), or give back the slot that it had.",
+            **rules.times(Interval(booking.slot_from, booking.slot_to)),
+        )
     instrument = repository.instrument_row(work.session, booking.instrument_id, lock=True)
     purpose = UsePurpose(booking.purpose)
     rules.check_instrument_works(instrument, purpose)

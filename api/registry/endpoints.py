@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import Once, public_reads, reads, writes
+from api.deps import Once, public_reads, reads, tagged, writes
 from api.errors import forbidden
 from api.pagination import WantedPage
 from api.problems import problems
@@ -54,11 +54,14 @@ def list_instruments(
 
 
 @router.get(
-    "/instruments/{instrument_id}", summary="One instrument with its tests, papers and state", responses=problems(404)
+    "/instruments/{instrument_id}",
+    summary="One instrument with its tests, papers and state",
+    response_model=schemas.InstrumentDetail,
+    responses=problems(404),
 )
-def get_instrument(instrument_id: str, work: Everybody) -> schemas.InstrumentDetail:
+def get_instrument(instrument_id: str, work: Everybody) -> Response:
     """`witness` is what the instrument itself says: running or not, and up to when its use is in the ledger."""
-    return views.instrument_detail(work, instrument_id)
+    return tagged(views.instrument_detail(work, instrument_id))
 
 
 @router.get(

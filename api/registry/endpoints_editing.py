@@ -68,29 +68,47 @@ def create_test_item(record: TestItemRecord, once: Once, work: Editor) -> Respon
     return once(lambda: _answer(work, changes.create(work, record)))
 
 
-@router.get("/hosts/{host_id}/record", summary="A host's record, to be edited", responses=problems(404))
-def host_record(host_id: str, work: Reader) -> schemas.RecordAnswer:
-    """Send `record` back by PUT with `row_version` as If-Match."""
+@router.get(
+    "/hosts/{host_id}/record",
+    summary="A host's record, to be edited",
+    response_model=schemas.RecordAnswer,
+    responses=problems(404),
+)
+def host_record(host_id: str, work: Reader) -> Response:
+    """Send `record` back by PUT with its ETag as If-Match."""
     return _found(work, HostRecord, host_id)
 
 
-@router.get("/labs/{lab_id}/record", summary="A lab's record, to be edited", responses=problems(404))
-def lab_record(lab_id: str, work: Reader) -> schemas.RecordAnswer:
-    """Send `record` back by PUT with `row_version` as If-Match."""
+@router.get(
+    "/labs/{lab_id}/record",
+    summary="A lab's record, to be edited",
+    response_model=schemas.RecordAnswer,
+    responses=problems(404),
+)
+def lab_record(lab_id: str, work: Reader) -> Response:
+    """Send `record` back by PUT with its ETag as If-Match."""
     return _found(work, LabRecord, lab_id)
 
 
 @router.get(
-    "/instruments/{instrument_id}/record", summary="An instrument's record, to be edited", responses=problems(404)
+    "/instruments/{instrument_id}/record",
+    summary="An instrument's record, to be edited",
+    response_model=schemas.RecordAnswer,
+    responses=problems(404),
 )
-def instrument_record(instrument_id: str, work: Reader) -> schemas.RecordAnswer:
-    """Send `record` back by PUT with `row_version` as If-Match."""
+def instrument_record(instrument_id: str, work: Reader) -> Response:
+    """Send `record` back by PUT with its ETag as If-Match."""
     return _found(work, InstrumentRecord, instrument_id)
 
 
-@router.get("/test-items/{test_item_id}/record", summary="A test item's record, to be edited", responses=problems(404))
-def test_item_record(test_item_id: str, work: Reader) -> schemas.RecordAnswer:
-    """Send `record` back by PUT with `row_version` as If-Match."""
+@router.get(
+    "/test-items/{test_item_id}/record",
+    summary="A test item's record, to be edited",
+    response_model=schemas.RecordAnswer,
+    responses=problems(404),
+)
+def test_item_record(test_item_id: str, work: Reader) -> Response:
+    """Send `record` back by PUT with its ETag as If-Match."""
     return _found(work, TestItemRecord, test_item_id)
 
 
@@ -252,11 +270,11 @@ def drop_special_day(special_day_id: str, version: IfMatch, work: Editor) -> Res
     return Response(status_code=204)
 
 
-def _found(work: Work, kind: type[Record], key: str) -> schemas.RecordAnswer:
+def _found(work: Work, kind: type[Record], key: str) -> Response:
     row = work.session.get(changes.TABLES[kind], key)
     if row is None:
         raise not_found(*changes.NOUNS[kind], key)
-    return _answer(work, row)
+    return tagged(_answer(work, row))
 
 
 def _replaced(work: Work, record: Record, key: str, version: int) -> Response:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, or_, select, update
+from sqlalchemy import BigInteger, Select, String, bindparam, func, null, or_, select, type_coerce, union_all, update
 from sqlalchemy.orm import Session
 
 from api.pagination import PageAsked, paginate
@@ -24,7 +24,7 @@ from store.tables.registry import (
     TestItem,
 )
 from store.tables.usage import AgentStatus, MeterPosition
-from store.types import AnyRow
+from store.types import AnyRow, UtcDateTime
 
 _OPEN_ORDER = (
     BookingState.REQUESTED.value,
@@ -140,6 +140,25 @@ _SPECIAL_DAYS = (
     )
     .order_by(_SPECIAL.day, _SPECIAL.special_day_id)
 )
+
+
+_NO_DAY = (type_coerce(null(), String), type_coerce(null(), String), type_coerce(null(), BigInteger))
+_NO_PAPER = (type_coerce(null(), UtcDateTime), type_coerce(null(), UtcDateTime))
+_DATES = union_all(
+    _SPECIAL_DAYS.order_by(None).add_columns(*_NO_PAPER, _SPECIAL.special_day_id),
+    _VALIDITIES.order_by(None).with_only_columns(*_NO_DAY, _PAPER.valid_from, _PAPER.valid_to, type_coerce("", String)),
+)
+
+
+def special_days_and_validities(
+    session: Session, instrument_id: str, host_id: str, from_day: str, to_day: str
+) -> tuple[list[AnyRow], list[Validity]]:
+    """Return what `special_days` and `validities` do, read in one statement."""
+    asked = {"instrument": instrument_id, "host": host_id, "first": from_day, "last": to_day}
+    rows = session.execute(_DATES, asked).all()
+    days = sorted((row for row in rows if row.day is not None), key=lambda row: (row.day, row.special_day_id))
+    papers = sorted((row[3], row[4]) for row in rows if row.day is None)
+    return days, [Validity(*paper) for paper in papers]
 
 
 def validities(session: Session, instrument_id: str) -> list[Validity]:

@@ -31,6 +31,19 @@ def _append(database: Database, count: int = 1, chain: str = COUNTY_CHAIN) -> No
             )
 
 
+def test_a_chain_goes_on_where_it_stood_before_a_savepoint_that_was_undone(database: Database) -> None:
+    said = {"chain_id": COUNTY_CHAIN, "at": NINE, "actor": "p-1", "action": "tried"}
+    with database.write() as session:
+        append_audit_event(session, subject="thing:1", **said)
+        undone = session.begin_nested()
+        assert append_audit_event(session, subject="thing:never", **said) == 2
+        undone.rollback()
+        assert append_audit_event(session, subject="thing:2", **said) == 2
+    with database.read() as session:
+        assert check_audit_chain(session, COUNTY_CHAIN) is None
+        assert session.scalars(select(AuditEvent.subject).order_by(AuditEvent.seq)).all() == ["thing:1", "thing:2"]
+
+
 def test_a_chain_holds_while_events_are_added_and_chains_do_not_mix(database: Database) -> None:
     _append(database, 5)
     _append(database, 3, "host:h01")

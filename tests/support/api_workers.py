@@ -1,6 +1,6 @@
-"""Several API processes behind one socket, as in production, and a rush of requests that starts at one instant.
+"""Several API processes at one address, as in production, and a rush of requests that starts at one instant.
 
-`several_workers(url, n)` starts n uvicorn processes that accept from one listening socket and ends them; `rush` opens
+`several_workers(url, n)` starts n uvicorn processes, each with a socket of its own, and ends them; `rush` opens
 all connections first, sends all requests then, and times each answer. Used by the race test and the benchmark.
 """
 
@@ -24,9 +24,12 @@ import httpx
 import psutil
 
 from api.security import new_token, token_hash
+from api.serving import listen
+from api.settings import load_settings
 from store.database import Database
 from store.series_sqlite import create_schema
 from store.tables.accounts import AccessToken, Person, Role, RoleGrant
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -78,17 +81,17 @@ class Workers:
 def several_workers(database_url: str, workers: int, folder: Path) -> Iterator[Workers]:
     """Run so many API processes over a migrated database; yields their one port on 127.0.0.1 and their ids."""
     create_schema(folder / "series.db")
-    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    listening.setblocking(False)
-    port = listening.getsockname()[1]
+    settings = load_settings(host="127.0.0.1", port=free_port(), workers=workers)
+    sockets, port = listen(settings), settings.port
     environment = os.environ | {
         "OPENLAB_DATA_DIR": str(folder),
         "OPENLAB_DATABASE_URL": database_url,
         "OPENLAB_WRITE_LIMIT": "1000000/minute",
     }
-    command = [sys.executable, "-m", "tests.support.api_workers", str(listening.fileno())]
+    command = [sys.executable, "-m", "tests.support.api_workers"]
+    numbers = [listening.fileno() for listening in sockets]
     processes = [
-        subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[listening.fileno()]) for _ in range(workers)
+        subprocess.Popen([*command, str(number)], cwd=ROOT, env=environment, pass_fds=[number]) for number in numbers
     ]
     try:
         wait_until(lambda: _all_ready(port, processes), "the API processes to answer", 60)
@@ -98,11 +101,12 @@ def several_workers(database_url: str, workers: int, folder: Path) -> Iterator[W
             process.terminate()
         for process in processes:
             process.wait(20)
-        listening.close()
+        for listening in sockets:
+            listening.close()
 
 
 def _all_ready(port: int, processes: Sequence[subprocess.Popen[bytes]]) -> bool:
-    # One socket: ask often enough that each process has answered.
+    # One address: ask often enough that each process has answered.
     assert all(process.poll() is None for process in processes), "an API process ended"
     try:
         for _ in range(8 * len(processes)):

@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.cli import main
+from tests.support.console import Ended, call
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
@@ -25,9 +27,18 @@ def _openlab(*arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
         env=_environment(**given),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
+
+
+def _here(monkeypatch: pytest.MonkeyPatch, *arguments: str, **given: str) -> Ended:
+    """The same for a command that ends by itself, without a process of its own."""
+    for name in [name for name in os.environ if name.startswith("OPENLAB_")]:
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    return call(main, *arguments)
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -45,12 +56,12 @@ def test_every_command_has_help_with_an_example() -> None:
         assert "Example: " in (command.help or "") or "openlab" in (command.help or ""), command.name
 
 
-def test_migrate_seed_and_serve_from_nothing_to_an_answer(tmp_path: Path) -> None:
+def test_migrate_seed_and_serve_from_nothing_to_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     home = {"OPENLAB_DATA_DIR": str(tmp_path / "data")}
     assert "ledger: empty -> " in _openlab("migrate", **home).stdout
     seeded = json.loads(_openlab("seed", "--json", **home).stdout)
     assert seeded["added"] == {"hosts": 20, "labs": 82, "instruments": 82, "orgs": 62}
-    assert json.loads(_openlab("seed", "--json", **home).stdout)["logins"] == []
+    assert json.loads(_here(monkeypatch, "seed", "--json", **home).stdout)["logins"] == []
     port = free_port()
     serving = subprocess.Popen(
         [sys.executable, "-m", "api.cli", "serve", "--port", str(port)],
@@ -73,11 +84,11 @@ def test_migrate_seed_and_serve_from_nothing_to_an_answer(tmp_path: Path) -> Non
         with httpx.Client(base_url=f"{base}/api/v1") as http:
             assert http.post("/sessions", json=login).status_code == 201
             assert http.get("/me").json()["roles"] == [seeded["logins"][0]["role"]]
-        taken = _openlab("serve", "--port", str(port), **home)
+        taken = _here(monkeypatch, "serve", "--port", str(port), **home)
         assert (taken.returncode, taken.stdout) == (2, "")
         assert f"cannot listen on 127.0.0.1:{port}" in taken.stderr
         serving.send_signal(signal.SIGTERM)
-        serving.wait(60)
+        serving.wait(300)
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
     finally:
@@ -99,18 +110,23 @@ def test_migrate_seed_and_serve_from_nothing_to_an_answer(tmp_path: Path) -> Non
     ],
 )
 def test_a_configuration_that_cannot_work_is_one_sentence_and_exit_2(
-    given: dict[str, str], sentence: str, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], sentence: str, tmp_path: Path
 ) -> None:
-    ended = _openlab("migrate", **({"OPENLAB_DATA_DIR": str(tmp_path)} | given))
+    ended = _here(monkeypatch, "migrate", **({"OPENLAB_DATA_DIR": str(tmp_path)} | given))
     assert ended.returncode == 2, ended.stderr
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
-def test_a_database_that_was_not_migrated_is_refused_with_the_command(tmp_path: Path) -> None:
-    for command in ("serve", "seed", "worker"):
-        ended = _openlab(command, OPENLAB_DATA_DIR=str(tmp_path))
+def test_a_database_that_was_not_migrated_is_refused_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = {"OPENLAB_DATA_DIR": str(tmp_path)}
+    # A worker takes the signals of its process before it looks.
+    for ended in (
+        _here(monkeypatch, "serve", **home), _here(monkeypatch, "seed", **home), _openlab("worker", **home)
+    ):  # fmt: skip
         assert (ended.returncode, "run `openlab migrate`" in ended.stderr) == (2, True), ended.stderr
 
 

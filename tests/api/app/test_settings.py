@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.commands import server_config
+from api.serving import server_config
 from api.settings import BadSettings, load_settings
 
 PRODUCTION = {

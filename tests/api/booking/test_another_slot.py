@@ -216,6 +216,29 @@ def test_a_scheduled_sample_order_moves_by_consent_of_both_sides(
     assert DueKind.COMPLETE_BOOKING not in {due.kind for due in sqlite_office.all_of_due()}
 
 
+def test_what_the_lab_took_off_its_schedule_gets_another_slot_by_consent_only(
+    sqlite_office: Office, scheduled: str
+) -> None:
+    def schedule(office: Office, hour: float) -> None:
+        office.do(MANAGER, scheduled, A.SCHEDULE, slot=office.slot(hour, 1))
+
+    sqlite_office.do(MANAGER, scheduled, A.UNSCHEDULE, reason="a better customer")
+    assert refused(sqlite_office, schedule, 6) == "consent_needed"
+    sqlite_office.advance(4 * HOUR)  # the old slot has passed meanwhile
+    to = sqlite_office.slot(60, 1)
+    proposal = propose(sqlite_office, MANAGER, scheduled, to)
+    assert proposal.expires_at == sqlite_office.now + 2 * DAY
+    answer(sqlite_office, FIRM_A, proposal)
+    booking = sqlite_office.booking(scheduled)
+    assert (booking.state, booking.slot_from, booking.slot_to) == (S.SCHEDULED, to.from_at, to.to_at)
+    assert [(row.from_at, row.to_at) for row in sqlite_office.active_rows()] == [(to.from_at, to.to_at)]
+    sqlite_office.do(MANAGER, scheduled, A.UNSCHEDULE, reason="a slip")
+    schedule(sqlite_office, 60)  # the very slot that both agreed to
+    assert outage(sqlite_office, sqlite_office.slot(59, 3)).unscheduled == [scheduled]
+    schedule(sqlite_office, 70)  # an outage is nobody's choice: the lab schedules as it comes
+    assert sqlite_office.booking(scheduled).state == S.SCHEDULED
+
+
 @pytest.mark.parametrize("step", [A.START, A.UNSCHEDULE])
 def test_what_becomes_of_a_sample_order_ends_what_was_proposed(
     sqlite_office: Office, scheduled: str, step: BookingAction
