@@ -14,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from store.later import Statement
 
 Table = type[DeclarativeBase]
+_ROWS = 100  # in a statement of SQLite
 
 
 def fetched(connection: Connection, statement: Executable, at_once: int) -> Iterator[Sequence[Any]]:
@@ -54,11 +55,24 @@ def copy_rows(session: Session, table: Table, names: Sequence[str], rows: Sequen
 def insert_lines(
     session: Session, table: Table, given: tuple[str, str], columns: Sequence[str], blocks: Iterable[bytes]
 ) -> None:
-    """See store.database.insert_lines. Numbers come as text; the affinity of their columns makes numbers of them."""
+    """See store.database.insert_lines. Numbers come as text; the affinity of their columns makes numbers of them.
+
+    Many rows a statement, all but the last ones: for a trigger or a key the engine begins each statement with a mark to
+    come back to.
+    """
     name, value = given
+    names = [name, *columns]
+    row = f"({', '.join('?' for _ in names)})"
+    statement = f"INSERT INTO {table.__tablename__} ({', '.join(names)}) VALUES {', '.join([row] * _ROWS)}"
+    connection = session.connection()
     for block in blocks:
         lines = block.decode().removesuffix("\n").split("\n")
-        insert_rows(session, table, [name, *columns], [(value, *line.split("\t")) for line in lines])
+        whole = len(lines) - len(lines) % _ROWS
+        for start in range(0, whole, _ROWS):
+            cells = [cell for line in lines[start : start + _ROWS] for cell in (value, *line.split("\t"))]
+            connection.exec_driver_sql(statement, tuple(cells))
+        if whole < len(lines):
+            insert_rows(session, table, names, [(value, *line.split("\t")) for line in lines[whole:]])
 
 
 def copy_lines(

@@ -90,3 +90,14 @@ def test_lines_are_inserted_as_they_are_and_read_in_parts(database: Database) ->
     assert [len(part) for part in parts] == [4, 4, 3]
     wanted = sorted((f"p{number}", text) for number, text in enumerate(ODD))
     assert [tuple(row) for part in parts for row in part] == [(text, "N\\A", 7) for _, text in wanted]
+
+
+@pytest.mark.parametrize("count", [99, 100, 101, 250])
+def test_lines_of_any_number_are_stored_each_once(database: Database, count: int) -> None:
+    wanted = [(f"p{number:03}", ODD[number % len(ODD)]) for number in range(count)]
+    lines = "".join(f"{policy}\t{text}\n" for policy, text in wanted).encode()
+    with database.write() as session:
+        insert_lines(session, RewardPolicy, ("name_en", "N"), ("policy_id", "name_zh"), [lines])
+    with database.read() as session:
+        stored = select(RewardPolicy.policy_id, RewardPolicy.name_zh).order_by(RewardPolicy.policy_id)
+        assert [tuple(row) for row in session.execute(stored)] == wanted
