@@ -192,6 +192,8 @@ def wait_heard(station: Station, seq: int) -> None:
 def percentiles(found: list[float]) -> str:
     """p50 and p95 in milliseconds."""
     ordered = sorted(found)
+    if not ordered:
+        return "not measured"
     p50, p95 = (ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e3 for share in (0.5, 0.95))
     return f"p50 {p50:.1f} ms, p95 {p95:.1f} ms of {len(ordered)}"
 

@@ -92,11 +92,20 @@ def invoices(session: Session) -> Iterator[Finding]:
     )
     for number, kind, amount in wrong_sign:
         yield Finding("invoice", number, f"a {kind} invoice of {amount} fen")
+    # What was taken back since, and what is taken back beside it, has invoices in red of its own.
+    charged = (
+        select(StatementLine.statement_id, func.sum(StatementLine.amount_fen).label("fen"))
+        .where(StatementLine.amount_fen > 0)
+        .group_by(StatementLine.statement_id)
+        .subquery()
+    )
+    most = func.coalesce(charged.c.fen, 0)
     over = session.execute(
-        select(Statement.number, Statement.total_fen, func.sum(Invoice.amount_fen))
+        select(Statement.number, most, func.sum(Invoice.amount_fen))
         .join(Statement, Statement.statement_id == Invoice.statement_id)
-        .group_by(Statement.number, Statement.total_fen)
-        .having(func.sum(Invoice.amount_fen) > Statement.total_fen)
+        .outerjoin(charged, charged.c.statement_id == Statement.statement_id)
+        .group_by(Statement.number, charged.c.fen)
+        .having(func.sum(Invoice.amount_fen) > most)
         .order_by(Statement.number)
     )
     for statement_no, total, fen in over:

@@ -283,6 +283,34 @@ def test_an_invoice_is_reversed_in_red_and_issued_again(county):
     assert invoice(SECOND_BLUE, InvoiceKind.BLUE, fen=20_000).amount_fen == 20_000
 
 
+def test_a_corrected_charge_is_invoiced_once_the_first_invoice_was_taken_back(county):
+    charge_id = county.charged()
+    billed = final(county)
+
+    def invoice(statement, number, kind, reverses=None, fen=None):
+        return county.do(record_invoice, statement.statement_id, number, kind, county.now, reverses, fen, who=MANAGER)
+
+    invoice(billed, BLUE, InvoiceKind.BLUE)
+    with county.database.read() as session:
+        booking_id = session.get_one(Charge, charge_id).booking_id
+    county.do(reverse_charge, charge_id, "wrong", who=MANAGER)
+    county.do(recharge_booking, booking_id, county.series, "right", who=MANAGER, now=county.now + timedelta(days=2))
+    second = final(county)
+    assert (second.part, second.line_count, second.total_fen) == (2, 2, 0)
+    for fen in (None, 60_000, 1):
+        with pytest.raises(Refused) as caught:
+            invoice(second, SECOND_BLUE, InvoiceKind.BLUE, fen=fen)
+        assert code_of(caught) == "red_invoice_missing"
+    invoice(billed, RED, InvoiceKind.RED, BLUE)
+    with pytest.raises(Refused) as caught:
+        invoice(second, SECOND_BLUE, InvoiceKind.BLUE, fen=60_001)
+    assert code_of(caught) == "more_than_invoiceable"
+    assert invoice(second, SECOND_BLUE, InvoiceKind.BLUE).amount_fen == 60_000
+    with pytest.raises(Refused) as caught:
+        invoice(billed, "26330000000000000004", InvoiceKind.BLUE)
+    assert code_of(caught) == "more_than_invoiceable"
+
+
 def test_lines_and_charges_agree_on_every_statement(county):
     for number in range(3):
         county.charged(20 + number, NINE + number * HOURS_4)
