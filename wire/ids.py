@@ -35,7 +35,7 @@ def is_wire_id(text: str) -> bool:
 
 def is_quantity(text: str) -> bool:
     """Whether a further reading may be called this (`QUANTITY`)."""
-    return re.fullmatch(QUANTITY, text) is not None and not text.endswith("\n")
+    return re.fullmatch(QUANTITY, text) is not None
 
 
 def is_stream_id(text: str) -> bool:

@@ -2,54 +2,19 @@
 
 from datetime import datetime
 
-from sqlalchemy import Select, and_, bindparam, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from api.charging.access import require_host_role
+from api.charging.invoiceable import not_invoiced_fen, statements_taken_back
 from api.charging.payments import require_final
-from api.charging.settled import is_reversed
 from api.charging.statements import BILLERS, take_statement
 from api.errors import Refused, conflict, invalid
 from api.work import Work
 from store.money import yuan
-from store.tables.charging import Charge, Invoice, InvoiceKind, Statement, StatementLine
+from store.tables.charging import Invoice, InvoiceKind, Statement
 from store.upsert import insert_if_absent
 from wire.clock import from_ms, to_ms
-
-_INVOICED = select(func.coalesce(func.sum(Invoice.amount_fen), 0)).where(Invoice.statement_id == bindparam("statement"))
-_STANDS = (
-    select(func.coalesce(func.sum(StatementLine.amount_fen), 0))
-    .join(Charge, Charge.charge_id == StatementLine.charge_id)
-    .where(StatementLine.statement_id == bindparam("statement"), Charge.revision % 2 == 1, ~is_reversed())
-)
-
-
-def _taken_back() -> Select[str]:
-    reversal, line = aliased(Charge), aliased(StatementLine)
-    return (
-        select(StatementLine.statement_id)
-        .join(Charge, Charge.charge_id == StatementLine.charge_id)
-        .join(
-            reversal,
-            and_(
-                reversal.booking_id == Charge.booking_id,
-                reversal.purpose == Charge.purpose,
-                reversal.revision == Charge.revision + 1,
-            ),
-        )
-        .join(line, line.charge_id == reversal.charge_id)
-        .where(
-            line.statement_id == bindparam("statement"),
-            Charge.revision % 2 == 1,
-            StatementLine.statement_id != bindparam("statement"),
-        )
-        .distinct()
-        .order_by(StatementLine.statement_id)
-    )
-
-
-_TAKEN_BACK = _taken_back()
-"""The other statements with charges that are taken back on this one."""
 
 
 def record_invoice(
@@ -115,15 +80,10 @@ def record_invoice(
     return work.session.get_one(Invoice, invoice_no)
 
 
-def invoiced_fen(session: Session, statement_id: str) -> int:
-    """Return what is invoiced of a statement, red invoices taken off."""
-    return int(session.execute(_INVOICED, {"statement": statement_id}).scalar_one())
-
-
 def _blue_amount(session: Session, statement: Statement, given_fen: int | None) -> int:
     """What stands on a statement is invoiced, whatever is taken back beside it: that takes a red invoice where it was
     invoiced, and until then nothing takes its place."""
-    left = _not_invoiced(session, statement.statement_id)
+    left = not_invoiced_fen(session, statement.statement_id)
     amount = left if given_fen is None else given_fen
     if amount > left or left <= 0:
         raise conflict(
@@ -132,8 +92,8 @@ def _blue_amount(session: Session, statement: Statement, given_fen: int | None) 
             f"{yuan(max(left, 0))} yuan of this statement are not invoiced yet; correct the amount.",
             left_fen=left,
         )
-    others = session.execute(_TAKEN_BACK, {"statement": statement.statement_id}).scalars().all()
-    too_much = {one: fen for one in others if (fen := -_not_invoiced(session, one)) > 0}
+    others = statements_taken_back(session, statement.statement_id)
+    too_much = {one: fen for one in others if (fen := -not_invoiced_fen(session, one)) > 0}
     if amount > left - sum(too_much.values()):
         first = session.get_one(Statement, next(iter(too_much)))
         raise conflict(
@@ -145,12 +105,6 @@ def _blue_amount(session: Session, statement: Statement, given_fen: int | None) 
     if amount <= 0:
         raise _bad_amount()
     return amount
-
-
-def _not_invoiced(session: Session, statement_id: str) -> int:
-    """Return what stands on a statement and is not invoiced, in fen; below zero where what was taken back still is."""
-    stands = int(session.execute(_STANDS, {"statement": statement_id}).scalar_one())
-    return stands - invoiced_fen(session, statement_id)
 
 
 def _left_to_reverse(session: Session, statement_id: str, reverses: str | None) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, func, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, select
 from sqlalchemy.orm import Session, aliased
 
 from store.tables.charging import Charge, Settlement
@@ -26,18 +26,19 @@ def settled_fen(session: Session, charge_id: str) -> int:
     return int(session.execute(_SETTLED, {"charge_id": charge_id}).scalar_one())
 
 
+def takes_back(reversal: type[Charge], charge: type[Charge]) -> ColumnElement[bool]:
+    """Return the SQL of "this row takes that charge back"."""
+    return and_(
+        reversal.booking_id == charge.booking_id,
+        reversal.purpose == charge.purpose,
+        reversal.revision == charge.revision + 1,
+    )
+
+
 def is_reversed() -> ColumnElement[bool]:
     """Return the SQL of "this charge was taken back"."""
     reversal = aliased(Charge)
-    return (
-        select(reversal.charge_id)
-        .where(
-            reversal.booking_id == Charge.booking_id,
-            reversal.purpose == Charge.purpose,
-            reversal.revision == Charge.revision + 1,
-        )
-        .exists()
-    )
+    return select(reversal.charge_id).where(takes_back(reversal, Charge)).exists()
 
 
 # Built once: these are asked for every payment.

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, ColumnElement, Subquery, and_, case, cast, fu
 from sqlalchemy.orm import aliased
 
 from api.charging.anomalies import CERTIFICATE_EXPIRED, COVERAGE_BELOW_95, FEE_WITHOUT_SESSION
+from api.charging.settled import takes_back
 from store.tables.audit import Anomaly, AnomalyDecision, Verdict
 from store.tables.calendar import BookingUse
 from store.tables.charging import Charge, Invoice, Payment, Statement, StatementLine, StatementState, Tender
@@ -26,13 +27,7 @@ def _flag(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 def reverses(reversal: type[Charge], charge: type[Charge], watermark: datetime) -> ColumnElement[bool]:
     """The row that takes a charge back. `revision > 1` says nothing new, but lets an engine see how few there are."""
-    return and_(
-        reversal.booking_id == charge.booking_id,
-        reversal.purpose == charge.purpose,
-        reversal.revision == charge.revision + 1,
-        reversal.revision > 1,
-        reversal.recorded_at <= watermark,
-    )
+    return and_(takes_back(reversal, charge), reversal.revision > 1, reversal.recorded_at <= watermark)
 
 
 def relations(watermark: datetime) -> Subquery:

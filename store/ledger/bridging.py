@@ -73,11 +73,6 @@ class Hole:
         return self.why_not == BRIDGED
 
     @property
-    def bridged_as(self) -> PowerState | None:
-        """The state it counts as; None where it stays unknown."""
-        return PowerState.RUNNING if self.is_bridged else None
-
-    @property
     def length_ms(self) -> int:
         """How long it was."""
         return self.to_ms - self.from_ms
