@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from dashboards.panels import Variable, curve, dashboard, gauges, timeline
+from dashboards.panels import Variable, curve, curves_by, dashboard, gauges, timeline
 from dashboards.sources import INFLUX
 
 _CHOSEN = '"instrument" =~ /^$instrument$/ AND $timeFilter'
 
 
 def instruments_dashboard() -> dict[str, Any]:
-    """Power and state per instrument, from the measurements `power` (samples) and `power_hour` (hourly roll-up)."""
+    """Power and state per instrument, from the measurements `power` (samples) and `power_hour` (hourly roll-up); what
+    else its meter showed, from `reading`."""
     return dashboard(
         "openlab-instruments",
         "仪器此刻与今日 · Instruments now and today",
@@ -39,9 +40,23 @@ def instruments_dashboard() -> dict[str, Any]:
                 f'SELECT spread("energy_mwh") / 1000000 FROM "power" WHERE {_CHOSEN} GROUP BY "instrument"',
                 unit="kwatth",
             ),
+            curves_by(
+                "quantity",
+                "电表其他读数 $quantity · Other readings of the meter: $quantity",
+                "Mean of each slice of time, in the unit the name says; about one reading a minute is kept. "
+                "For orientation: no fee rests on it.",
+                f'SELECT mean("value") FROM "reading" WHERE "quantity" =~ /^$quantity$/ AND {_CHOSEN}'
+                ' GROUP BY time($__interval), "instrument" fill(null)',
+            ),
         ],
         variables=[
-            Variable("instrument", "仪器 · Instrument", INFLUX, 'SHOW TAG VALUES FROM "power" WITH KEY = "instrument"')
+            Variable("instrument", "仪器 · Instrument", INFLUX, 'SHOW TAG VALUES FROM "power" WITH KEY = "instrument"'),
+            Variable(
+                "quantity",
+                "其他读数 · Other readings",
+                INFLUX,
+                'SHOW TAG VALUES FROM "reading" WITH KEY = "quantity" WHERE "instrument" =~ /^$instrument$/',
+            ),
         ],
         time_from="now/d",
         refresh="30s",

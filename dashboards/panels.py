@@ -20,7 +20,10 @@ STATES |= {3: ("未知 unknown", "#c4162a")}
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: what it shows, how wide (of 24) and high it is, and the query it asks. Exactly one query a panel."""
+    """One panel: what it shows, how wide (of 24) and high it is, and the query it asks. Exactly one query a panel.
+
+    `repeat`: the variable of which Grafana shows each chosen value in a panel of its own, side by side.
+    """
 
     kind: str
     title: str
@@ -32,6 +35,7 @@ class Panel:
     defaults: dict[str, Any] = field(default_factory=dict)
     overrides: tuple[dict[str, Any], ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    repeat: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,14 @@ def curve(title: str, description: str, query: str, *, unit: str, width: int = 2
     )
 
 
+def curves_by(variable: str, title: str, description: str, query: str, *, width: int = 12) -> Panel:
+    """A panel of lines over time for each chosen value of a variable, each with an axis of its own."""
+    custom = {"lineWidth": 1, "spanNulls": 180_000, "showPoints": "auto"}
+    return Panel(
+        "timeseries", title, description, INFLUX, influxql(query), width, 8, {"custom": custom}, repeat=variable
+    )
+
+
 def timeline(title: str, description: str, query: str) -> Panel:
     """Coloured bands, one an instrument: in which state it was."""
     shown = {str(code): {"text": text, "color": color} for code, (text, color) in STATES.items()}
@@ -186,6 +198,7 @@ def dashboard(
 
 
 def _panel(number_: int, panel: Panel, x: int, y: int) -> dict[str, Any]:
+    repeated = {} if panel.repeat is None else {"repeat": panel.repeat, "repeatDirection": "h", "maxPerRow": 2}
     return {
         "id": number_,
         "type": panel.kind,
@@ -196,6 +209,7 @@ def _panel(number_: int, panel: Panel, x: int, y: int) -> dict[str, Any]:
         "targets": [{"refId": "A", "datasource": panel.source, **panel.target}],
         "fieldConfig": {"defaults": panel.defaults, "overrides": list(panel.overrides)},
         "options": panel.options,
+        **repeated,
     }
 
 

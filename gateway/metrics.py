@@ -13,8 +13,8 @@ SHOWN_FOR_S = 600.0
 class FurtherReadings:
     """What meters show beside power and energy: the newest values of each instrument, for as long as they are new.
 
-    They are kept nowhere else at the county: no fee and no chart rests on them. Whoever wants their history lets
-    Prometheus keep it. An instrument takes the room of one batch, whatever names its agent thinks of.
+    The series keeps their history, for people to look at; no fee rests on them. An instrument takes the room of one
+    batch here, whatever names its agent thinks of.
     """
 
     def __init__(self) -> None:

@@ -1,14 +1,16 @@
-"""Telemetry: samples into the series store, then the stream's mark into the database, then the acknowledgement.
+"""Telemetry: samples and readings into the series store, then the stream's mark into the database, then the
+acknowledgement.
 
-A connection and a thread of its own, so that an outage of the series store never delays usage. Writing samples
-again changes nothing, so a crash between the two steps only repeats the first.
+A connection and a thread of its own, so that an outage of the series store never delays usage. Writing points
+again changes nothing, so a crash between two steps only repeats the first.
 """
 
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from typing import NamedTuple
 
 from gateway.decode import Place, Rejected, Understood, understand
 from gateway.isolating import one_by_one_where_needed
@@ -18,9 +20,9 @@ from store.database import Database
 from store.ledger import StreamMark, Written, load_registry, mark_telemetry
 from store.ledger.streams import StreamKey
 from store.quarantine import set_aside
-from store.series import Sample, SeriesRefused, SeriesStore
+from store.series import Reading, ReadingsRefused, Sample, SeriesRefused, SeriesStore
 from store.tables.usage import QuarantineReason
-from store.telemetry import ClockUnset, boot_offset, samples_of
+from store.telemetry import ClockUnset, boot_offset, readings_of, samples_of
 from wire.client import Delivery
 from wire.clock import Clock
 from wire.commands import Refused
@@ -30,6 +32,14 @@ MAX_AHEAD = 10_000
 
 _Told = tuple[Delivery, str, Telemetry]
 """A message of an agent."""
+
+
+class _Points(NamedTuple):
+    """What a message brings into the series."""
+
+    delivery: Delivery
+    samples: list[Sample]
+    readings: list[Reading]
 
 
 class TelemetryPipe:
@@ -85,12 +95,15 @@ class TelemetryPipe:
         else:
             allowed, offsets = [], {}
             rejected += [(d, Rejected(agent, QuarantineReason.INVALID, blame, None)) for d, agent, _ in understood]
-        samples = [(d, samples_of(message, offsets.get((agent, message.boot)))) for d, agent, message in allowed]
-        rejected += self._write(samples)
+        points = []
+        for delivery, agent, message in allowed:
+            offset_ms = offsets.get((agent, message.boot))
+            points.append(_Points(delivery, samples_of(message, offset_ms), readings_of(message, offset_ms)))
+        rejected += self._write(points)
         self._checkpoint("series_written")
         self._mark(understood, rejected)
         self._show_readings(allowed)
-        self._metrics.samples.inc(sum(len(of_one) for _, of_one in samples))
+        self._metrics.samples.inc(sum(len(of_one.samples) for of_one in points))
         self._metrics.commit_seconds.labels("telemetry").observe(time.monotonic() - started)
 
     def _show_readings(self, messages: Sequence[_Told]) -> None:
@@ -125,23 +138,31 @@ class TelemetryPipe:
                 rejected.append((delivery, Rejected(agent, refusal, detail, _place(message))))
         return allowed, offsets
 
-    def _write(self, samples: Sequence[tuple[Delivery, list[Sample]]]) -> list[tuple[Delivery, Rejected]]:
-        """Write the samples of messages; return the messages of which the series will never take some."""
-        if not samples:
-            return []
+    def _write(self, points: Sequence[_Points]) -> list[tuple[Delivery, Rejected]]:
+        """Write what messages bring; return the messages of which the series will never take some of it."""
+        samples = [sample for of_one in points for sample in of_one.samples]
+        readings = [reading for of_one in points for reading in of_one.readings]
+        # The store has kept the other points; these will never be taken, so waiting would block for ever.
+        why: dict[Hashable, str] = {}
         try:
-            self._series.write([sample for _, of_one in samples for sample in of_one])
+            if samples:
+                self._series.write(samples)
         except SeriesRefused as refused:
-            # The store has kept the other points; these will never be taken, so waiting would block for ever.
-            why = {_point(refusal.sample): refusal.reason for refusal in refused.refused}
-            found = []
-            for delivery, of_one in samples:
-                reasons = [why[point] for point in map(_point, of_one) if point in why]
-                if reasons:
-                    detail = f"{len(reasons)} of {len(of_one)} samples refused: {reasons[0]}"
-                    found.append((delivery, Rejected(None, QuarantineReason.SERIES_REFUSED, detail, None)))
-            return found
-        return []
+            why |= {_point(one.sample): one.reason for one in refused.refused}
+        try:
+            if readings:
+                self._series.write_readings(readings)
+        except ReadingsRefused as refused:
+            why |= {one.reading: one.reason for one in refused.refused}
+        found = []
+        for delivery, of_samples, of_readings in points if why else ():
+            details = [
+                *_refused_of("samples", map(_point, of_samples), why),
+                *_refused_of("readings", of_readings, why),
+            ]
+            if details:
+                found.append((delivery, Rejected(None, QuarantineReason.SERIES_REFUSED, "; ".join(details), None)))
+        return found
 
     def _mark(self, understood: Sequence[_Told], rejected: Sequence[tuple[Delivery, Rejected]]) -> None:
         places = [((agent, message.stream), message.seq) for _, agent, message in understood]
@@ -176,6 +197,14 @@ class TelemetryPipe:
 def _point(sample: Sample) -> tuple[str, int, int, int]:
     """A sample without its energy register, which a store may have taken from another sample of the same instant."""
     return sample.instrument_id, sample.at_ms, sample.power_mw, sample.state
+
+
+def _refused_of(what: str, points: Iterable[Hashable], why: Mapping[Hashable, str]) -> Iterator[str]:
+    """Yield a sentence where the series refused some of these points."""
+    all_of_them = list(points)
+    reasons = [why[point] for point in all_of_them if point in why]
+    if reasons:
+        yield f"{len(reasons)} of {len(all_of_them)} {what} refused: {reasons[0]}"
 
 
 def _of_streams(understood: Sequence[_Told], strays: Set[StreamKey]) -> list[tuple[Delivery, Rejected]]:

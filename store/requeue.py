@@ -3,7 +3,7 @@
 Called by `openlab quarantine replay`, what `together` puts into one group in one transaction. Decoded again, judged by
 the same rights as on the day they came. A usage record then takes its place in its stream: an ordinary arrival where
 the ledger never had it, the parked record's own place where it held one (store.ledger.replay says what that means and
-what is refused). The samples of telemetry are written into the time series; their place in their stream was kept.
+what is refused). What telemetry tells is written into the time series; its place in its stream was kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,9 +16,9 @@ from store.alerts import clear_alert
 from store.ledger import Arrival, ReplayRefused, Unparked, commit_usage, load_registry, unpark
 from store.ledger.refolding import PARKED
 from store.ledger.streams import StreamKey
-from store.series import Sample, SeriesRefused, SeriesStore
+from store.series import Reading, ReadingsRefused, Sample, SeriesRefused, SeriesStore
 from store.tables.usage import Quarantine, UsageRecordRow
-from store.telemetry import ClockUnset, boot_offset, samples_of
+from store.telemetry import ClockUnset, boot_offset, readings_of, samples_of
 from wire.clock import from_ms
 from wire.errors import BadPayload, BadTopic
 from wire.messages import ClockQuality, Telemetry, UsageRecord, decode
@@ -74,8 +74,8 @@ def replay_quarantined(
             raise LookupError(f"nothing in quarantine is called {quarantine_id}")
         if row.replayed_at is not None:
             continue
-        if (samples := _samples(session, row)) is not None:
-            _write(series, samples)
+        if (points := _points(session, row)) is not None:
+            _write(series, *points)
             done.append(Replayed(quarantine_id, True, _NOTHING))
             continue
         arrival = _arrival(session, row)
@@ -99,8 +99,8 @@ def replay_quarantined(
     return done
 
 
-def _samples(session: Session, row: Quarantine) -> list[Sample] | None:
-    """Return the samples of telemetry in a row, None where its topic is another one. Raises ReplayRefused."""
+def _points(session: Session, row: Quarantine) -> tuple[list[Sample], list[Reading]] | None:
+    """Return what telemetry in a row tells, None where its topic is another one. Raises ReplayRefused."""
     try:
         topic = parse_up(row.topic)
         if topic.channel is not Channel.TELEMETRY:
@@ -113,16 +113,20 @@ def _samples(session: Session, row: Quarantine) -> list[Sample] | None:
     _judge(session, topic.agent, topic.tail, message.inst)
     try:
         is_unset = message.ts_q is ClockQuality.UNSET
-        return samples_of(message, boot_offset(session, topic.agent, message.boot) if is_unset else None)
+        offset_ms = boot_offset(session, topic.agent, message.boot) if is_unset else None
+        return samples_of(message, offset_ms), readings_of(message, offset_ms)
     except (ClockUnset, OverflowError) as error:
         raise ReplayRefused(str(error)) from None
 
 
-def _write(series: SeriesStore, samples: list[Sample]) -> None:
+def _write(series: SeriesStore, samples: list[Sample], readings: list[Reading]) -> None:
     try:
-        series.write(samples)
-    except SeriesRefused as refused:
-        raise ReplayRefused(f"the time series takes the others, not all of its samples: {refused}") from None
+        try:
+            series.write(samples)
+        finally:  # where some samples are refused, the readings are kept like the other samples
+            series.write_readings(readings)
+    except (SeriesRefused, ReadingsRefused) as refused:
+        raise ReplayRefused(f"the time series takes the others, not all of it: {refused}") from None
 
 
 def _arrival(session: Session, row: Quarantine) -> Arrival:

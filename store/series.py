@@ -2,7 +2,8 @@
 
 Only composition roots call `open_series`. Everything is integers (milliseconds since 1970 UTC, milliwatt, milliwatt
 hours), so that the canonical bytes of a curve are the same from every backend. Intervals are half-open.
-Fees are never computed from here: they rest on the ledger; samples are evidence and pictures.
+Fees are never computed from here: they rest on the ledger; samples are evidence and pictures. Readings (what meters
+show beside power and energy) are pictures only, and floats.
 """
 
 import importlib
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from store.errors import StoreError
-from wire.ids import is_wire_id
+from wire.ids import is_quantity, is_wire_id
 from wire.messages import PowerState
 
 HOUR_MS = 3_600_000
@@ -24,9 +25,6 @@ STATE_NAMES = {code: state for state, code in STATE_CODES.items()}
 END_MS = 9_000_000_000_000
 """The end of time here (year 2255): its nanoseconds still fit 64 bits. To read all there is, read [0, END_MS)."""
 
-_MAX_POWER_MW = 10**12  # 1 GW for an hour, in milliwatt milliseconds, still fits 64 bits
-_MAX_ENERGY_MWH = 2**62
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -37,6 +35,16 @@ class Sample:
     power_mw: int
     state: int
     energy_mwh: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What else a meter showed: a quantity named with its unit as on the wire (`volts_l1`, `celsius`)."""
+
+    instrument_id: str
+    at_ms: int
+    quantity: str
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,17 @@ class Thinned:
 
 
 @dataclass(frozen=True, slots=True)
+class ThinnedReadings:
+    """The readings of one quantity in one slice of a chart. The last digits of `mean` depend on the backend."""
+
+    start_ms: int
+    readings: int
+    mean: float
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """Of `expected` sampling periods in an interval, `present` hold at least one sample."""
 
@@ -92,6 +111,14 @@ class Refusal:
     """A sample that was not stored, and the sentence why."""
 
     sample: Sample
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedReading:
+    """A reading that was not stored, and the sentence why."""
+
+    reading: Reading
     reason: str
 
 
@@ -109,15 +136,27 @@ class SeriesRefused(SeriesError):
     def __init__(self, refused: Sequence[Refusal]) -> None:
         self.refused = tuple(refused)
         first = self.refused[0]
-        more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
-        super().__init__(f"refused {first.sample!r}: {first.reason}{more}")
+        super().__init__(f"refused {first.sample!r}: {first.reason}{_more(refused)}")
+
+
+class ReadingsRefused(SeriesError):
+    """Some readings can never be stored; all others of the call are. Repeating the call changes nothing."""
+
+    def __init__(self, refused: Sequence[RefusedReading]) -> None:
+        self.refused = tuple(refused)
+        first = self.refused[0]
+        super().__init__(f"refused {first.reading!r}: {first.reason}{_more(refused)}")
+
+
+def _more(refused: Sequence[object]) -> str:
+    return f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
 
 
 class SeriesStore(Protocol):
-    """A place that keeps samples and their hourly roll-up. Safe to share between threads.
+    """A place that keeps samples, their hourly roll-up, and readings. Safe to share between threads.
 
     Every method raises SeriesUnavailable within the time-out of the URL when the store is away, and ValueError for
-    an instrument that is no wire id or an interval outside [0, END_MS).
+    an instrument that is no wire id, a quantity with an impossible name or an interval outside [0, END_MS).
     """
 
     def write(self, samples: Collection[Sample]) -> None:
@@ -159,11 +198,36 @@ class SeriesStore(Protocol):
         """Count the periods of `period_ms`, laid from `from_ms`, that hold a sample. Raises ValueError below 1 ms."""
         ...
 
-    def expire(self, before_ms: int) -> int:
-        """Delete raw samples older than the full hour at or below `before_ms`; return that hour. Roll-ups stay.
+    def write_readings(self, readings: Collection[Reading]) -> None:
+        """Store readings, in any order. On return they are on disk. Samples and their hours are not touched.
 
-        The last MAX_HOLD_MS before that hour stay too: the first hour kept is computed with them. From then on older
-        samples are refused, because their hour could no longer be computed. Never moves backwards.
+        The key is (instrument_id, quantity, at_ms). Writing a reading again changes nothing; another value with the
+        same key replaces it (the last one of a call wins).
+        Raises ReadingsRefused, after storing the others, for readings that are out of range or already expired.
+        """
+        ...
+
+    def readings(self, instrument_id: str, quantity: str, from_ms: int, to_ms: int) -> Iterator[Reading]:
+        """Yield the readings of one quantity in [from_ms, to_ms) in time order, in pages like `read`."""
+        ...
+
+    def thinned_readings(
+        self, instrument_id: str, quantity: str, from_ms: int, to_ms: int, buckets: int
+    ) -> list[ThinnedReadings]:
+        """Return [from_ms, to_ms) of one quantity cut into slices as by `thinned`."""
+        ...
+
+    def quantities(self, instrument_id: str, from_ms: int, to_ms: int) -> list[str]:
+        """Return the names of the quantities that have a reading in [from_ms, to_ms), sorted."""
+        ...
+
+    def expire(self, before_ms: int) -> int:
+        """Delete raw samples and readings older than the full hour at or below `before_ms`; return that hour. Roll-ups
+        stay.
+
+        The samples of the last MAX_HOLD_MS before that hour stay too: the first hour kept is computed with them. From
+        then on older samples are refused, because their hour could no longer be computed, and older readings with
+        them. Never moves backwards.
         """
         ...
 
@@ -223,31 +287,18 @@ def prepare_series(url: str) -> bool:
     return True
 
 
-def reason_to_refuse(sample: Sample, expired_before_ms: int) -> str | None:
-    """Return why no store may keep this sample, or None. Both backends ask this, so they refuse alike."""
-    numbers = (sample.at_ms, sample.power_mw, sample.state, 0 if sample.energy_mwh is None else sample.energy_mwh)
-    if not isinstance(sample.instrument_id, str) or not is_wire_id(sample.instrument_id):
-        return "the instrument is not a wire id"
-    if any(type(number) is not int for number in numbers):
-        return "time, power, state and energy are whole numbers"
-    if not 0 <= sample.at_ms < END_MS:
-        return f"the time is outside 0..{END_MS} ms"
-    if abs(sample.power_mw) > _MAX_POWER_MW:
-        return f"the power is beyond {_MAX_POWER_MW} mW"
-    if sample.state not in STATE_NAMES:
-        return f"the state is not one of {sorted(STATE_NAMES)}"
-    if sample.energy_mwh is not None and not 0 <= sample.energy_mwh <= _MAX_ENERGY_MWH:
-        return f"the energy register is outside 0..{_MAX_ENERGY_MWH} mWh"
-    if sample.at_ms < expired_before_ms:
-        return f"samples before {expired_before_ms} ms have expired"
-    return None
-
-
 def checked_id(instrument_id: str) -> str:
     """Return the id if it is a wire id (so it needs no escaping in any query). Raises ValueError otherwise."""
     if not is_wire_id(instrument_id):
         raise ValueError(f"{instrument_id!r} is not the wire id of an instrument")
     return instrument_id
+
+
+def checked_quantity(quantity: str) -> str:
+    """Return the name if a quantity may have it (so it needs no escaping in any query). Raises ValueError otherwise."""
+    if not is_quantity(quantity):
+        raise ValueError(f"{quantity!r} is not the name of a quantity")
+    return quantity
 
 
 def check_span(from_ms: int, to_ms: int) -> None:

@@ -8,10 +8,34 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 
-from store.series import HOUR_MS, MAX_HOLD_MS, Coverage, HourlyUse, Refusal, Sample, reason_to_refuse
+from store.series import END_MS, HOUR_MS, MAX_HOLD_MS, STATE_NAMES, Coverage, HourlyUse, Refusal, Sample
+from wire.ids import is_wire_id
 
 Row = tuple[int, int, int]
 """(at_ms, power_mw, state): what the roll-up needs of a sample."""
+
+_MAX_POWER_MW = 10**12  # 1 GW for an hour, in milliwatt milliseconds, still fits 64 bits
+_MAX_ENERGY_MWH = 2**62
+
+
+def reason_to_refuse(sample: Sample, expired_before_ms: int) -> str | None:
+    """Return why no store may keep this sample, or None. Both backends ask this, so they refuse alike."""
+    numbers = (sample.at_ms, sample.power_mw, sample.state, 0 if sample.energy_mwh is None else sample.energy_mwh)
+    if not isinstance(sample.instrument_id, str) or not is_wire_id(sample.instrument_id):
+        return "the instrument is not a wire id"
+    if any(type(number) is not int for number in numbers):
+        return "time, power, state and energy are whole numbers"
+    if not 0 <= sample.at_ms < END_MS:
+        return f"the time is outside 0..{END_MS} ms"
+    if abs(sample.power_mw) > _MAX_POWER_MW:
+        return f"the power is beyond {_MAX_POWER_MW} mW"
+    if sample.state not in STATE_NAMES:
+        return f"the state is not one of {sorted(STATE_NAMES)}"
+    if sample.energy_mwh is not None and not 0 <= sample.energy_mwh <= _MAX_ENERGY_MWH:
+        return f"the energy register is outside 0..{_MAX_ENERGY_MWH} mWh"
+    if sample.at_ms < expired_before_ms:
+        return f"samples before {expired_before_ms} ms have expired"
+    return None
 
 
 def sort_out(samples: Iterable[Sample], expired_before_ms: int) -> tuple[list[Sample], list[Refusal]]:

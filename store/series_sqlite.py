@@ -1,17 +1,13 @@
 """The time series in one SQLite file: no server, one writer at a time, any number of processes that read meanwhile.
 
 Opened by `store.series.open_series` only. The roll-up of an hour is computed again from its raw samples in the same
-transaction that writes them, so repeats, late points and crashes cannot make it drift.
-
-Commits are synchronous=FULL: the gateway tells the agent "kept" after `write` returns, and the agent then forgets.
-With NORMAL a power cut would take back what had been acknowledged, up to a whole checkpoint of it.
+transaction that writes them, so repeats, late points and crashes cannot make it drift. `store.series_file` has the
+connections, `store.series_readings_sqlite` what meters show beside power.
 """
 
 import json
 import sqlite3
-import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 
@@ -24,14 +20,16 @@ from store.series import (
     MAX_HOLD_MS,
     Coverage,
     HourlyUse,
+    Reading,
     Refusal,
     Sample,
     SeriesRefused,
-    SeriesUnavailable,
     Thinned,
+    ThinnedReadings,
     check_span,
     checked_id,
 )
+from store.series_file import EXPIRE_SLICE_MS, EXPIRED, SeriesFile, expired_before, instruments_in
 from store.series_hours import (
     checked_period,
     coverage_of,
@@ -43,10 +41,9 @@ from store.series_hours import (
     sort_out,
     touched_hours,
 )
+from store.series_readings_sqlite import SqliteReadings
 
 _PAGE = 1_000
-_EXPIRE_SLICE_MS = 24 * HOUR_MS
-_EXPIRED = "expired_before"
 
 _UPSERT = """
     INSERT INTO sample (instrument_id, at_ms, power_mw, state, energy_mwh) VALUES (?, ?, ?, ?, ?)
@@ -58,14 +55,6 @@ _HOUR_COLUMNS = (
 )
 _HOUR_VALUES = attrgetter(*_HOUR_COLUMNS.split(", "))
 _PUT_HOUR = f"INSERT OR REPLACE INTO sample_hour ({_HOUR_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# The key starts with the instrument, so "which instruments are there" is one index seek each instead of a scan.
-_INSTRUMENTS = """
-    WITH RECURSIVE known(id) AS (
-        SELECT min(instrument_id) FROM sample
-        UNION ALL
-        SELECT (SELECT min(instrument_id) FROM sample WHERE instrument_id > known.id) FROM known WHERE id IS NOT NULL
-    ) SELECT id FROM known WHERE id IS NOT NULL
-"""
 _LATEST = """
     SELECT instrument_id, at_ms, power_mw, state, energy_mwh FROM sample
     WHERE instrument_id = ? ORDER BY at_ms DESC LIMIT 1
@@ -84,7 +73,7 @@ def open_sqlite(url: str, token: str | None = None) -> "SqliteSeries":
         raise ValueError(f"the time series needs a file, since other processes read it; {example}")
     if token is not None:
         raise ValueError("a SQLite file takes no token")
-    return SqliteSeries(Path(parsed.database), timeout_ms)
+    return SqliteSeries(SeriesFile(Path(parsed.database), timeout_ms))
 
 
 def prepare_sqlite(url: str) -> None:
@@ -107,25 +96,20 @@ def create_schema(path: Path) -> None:
 
 
 class SqliteSeries:
-    """The store in one file. Connections are pooled; each is used by one thread at a time."""
+    """The store in one file. Each call is one transaction or several short ones."""
 
     @property
     def path(self) -> Path:
         """The file."""
-        return self._path
+        return self._file.path
 
-    def __init__(self, path: Path, timeout_ms: int = 5000) -> None:
-        self._path = path
-        self._timeout_ms = timeout_ms
-        self._idle: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
-        self._closed = False
-        # SQLite's own waiting is a poll; threads of one process queue here instead.
-        self._writer = threading.Lock()
+    def __init__(self, file: SeriesFile) -> None:
+        self._file = file
+        self._readings = SqliteReadings(file)
 
     def write(self, samples: Collection[Sample]) -> None:
         """See SeriesStore.write."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             refused = _write(connection, samples)
         if refused:
             raise SeriesRefused(refused)
@@ -139,7 +123,7 @@ class SqliteSeries:
         left = limit
         while left is None or left > 0:
             size = _PAGE if left is None else min(left, _PAGE)
-            with self._reading() as connection:
+            with self._file.reading() as connection:
                 rows = connection.execute(
                     "SELECT instrument_id, at_ms, power_mw, state, energy_mwh FROM sample"
                     " WHERE instrument_id = ? AND at_ms >= ? AND at_ms < ? ORDER BY at_ms LIMIT ?",
@@ -155,7 +139,7 @@ class SqliteSeries:
         """See SeriesStore.thinned."""
         check_span(from_ms, to_ms)
         width = slice_width(from_ms, to_ms, buckets)
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             rows = connection.execute(
                 "SELECT (at_ms - ?1) / ?2 AS slice, count(*), sum(power_mw), max(power_mw) FROM sample"
                 " WHERE instrument_id = ?3 AND at_ms >= ?1 AND at_ms < ?4 GROUP BY slice ORDER BY slice",
@@ -168,7 +152,7 @@ class SqliteSeries:
         check_span(from_ms, to_ms)
         chosen = "" if instrument_ids is None else " AND instrument_id IN (SELECT value FROM json_each(?))"
         given = () if instrument_ids is None else (json.dumps([checked_id(one) for one in instrument_ids]),)
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             rows = connection.execute(
                 f"SELECT {_HOUR_COLUMNS} FROM sample_hour WHERE hour_ms >= ? AND hour_ms < ?{chosen}"
                 " ORDER BY instrument_id, hour_ms",
@@ -180,16 +164,16 @@ class SqliteSeries:
         """See SeriesStore.latest."""
         if instrument_ids is not None:
             instrument_ids = sorted({checked_id(one) for one in instrument_ids})
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             if instrument_ids is None:
-                instrument_ids = [row[0] for row in connection.execute(_INSTRUMENTS)]
+                instrument_ids = instruments_in(connection, "sample")
             rows = (connection.execute(_LATEST, (one,)).fetchone() for one in instrument_ids)
             return {row[0]: Sample(*row) for row in rows if row is not None}
 
     def coverage(self, instrument_id: str, from_ms: int, to_ms: int, period_ms: int) -> Coverage:
         """See SeriesStore.coverage."""
         check_span(from_ms, to_ms)
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             (present,) = connection.execute(
                 "SELECT count(DISTINCT (at_ms - ?1) / ?2) FROM sample"
                 " WHERE instrument_id = ?3 AND at_ms >= ?1 AND at_ms < ?4",
@@ -202,22 +186,23 @@ class SqliteSeries:
 
         The file does not shrink; its free pages are used again.
         """
-        with self._writing() as connection:
-            hour = max(hour_of(before_ms), _expired_before(connection))
+        with self._file.writing() as connection:
+            hour = max(hour_of(before_ms), expired_before(connection))
             connection.execute(
                 "INSERT INTO series_mark (name, value_ms) VALUES (?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET value_ms = excluded.value_ms",
-                (_EXPIRED, hour),
+                (EXPIRED, hour),
             )
-        with self._reading() as connection:
-            instrument_ids = [row[0] for row in connection.execute(_INSTRUMENTS)]
+        with self._file.reading() as connection:
+            instrument_ids = instruments_in(connection, "sample")
         for instrument_id in instrument_ids:
             while self._delete_slice(instrument_id, hour - MAX_HOLD_MS):
                 pass
+        self._readings.delete_before(hour)
         return hour
 
     def _delete_slice(self, instrument_id: str, before_ms: int) -> bool:
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             (oldest,) = connection.execute(
                 "SELECT min(at_ms) FROM sample WHERE instrument_id = ?", (instrument_id,)
             ).fetchone()
@@ -225,80 +210,42 @@ class SqliteSeries:
                 return False
             connection.execute(
                 "DELETE FROM sample WHERE instrument_id = ? AND at_ms < ?",
-                (instrument_id, min(before_ms, oldest + _EXPIRE_SLICE_MS)),
+                (instrument_id, min(before_ms, oldest + EXPIRE_SLICE_MS)),
             )
         return True
 
+    def write_readings(self, readings: Collection[Reading]) -> None:
+        """See SeriesStore.write_readings."""
+        self._readings.write(readings)
+
+    def readings(self, instrument_id: str, quantity: str, from_ms: int, to_ms: int) -> Iterator[Reading]:
+        """See SeriesStore.readings."""
+        return self._readings.read(instrument_id, quantity, from_ms, to_ms)
+
+    def thinned_readings(
+        self, instrument_id: str, quantity: str, from_ms: int, to_ms: int, buckets: int
+    ) -> list[ThinnedReadings]:
+        """See SeriesStore.thinned_readings."""
+        return self._readings.thinned(instrument_id, quantity, from_ms, to_ms, buckets)
+
+    def quantities(self, instrument_id: str, from_ms: int, to_ms: int) -> list[str]:
+        """See SeriesStore.quantities."""
+        return self._readings.quantities(instrument_id, from_ms, to_ms)
+
     def ping(self) -> None:
         """See SeriesStore.ping."""
-        with self._reading() as connection:
-            _expired_before(connection)
-            connection.execute("SELECT 1 FROM sample, sample_hour LIMIT 1")
+        with self._file.reading() as connection:
+            expired_before(connection)
+            for table in ("sample", "sample_hour", "reading"):
+                connection.execute(f"SELECT 1 FROM {table} LIMIT 1")
 
     def close(self) -> None:
         """See SeriesStore.close."""
-        with self._guard:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        if not self._writer.acquire(timeout=self._timeout_ms / 1000):
-            raise SeriesUnavailable(f"{self._path}: another thread has been writing for {self._timeout_ms} ms")
-        try:
-            with self._connection("BEGIN IMMEDIATE") as connection:
-                yield connection
-        finally:
-            self._writer.release()
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._connection("BEGIN") as connection:
-            yield connection
-
-    @contextmanager
-    def _connection(self, begin: str) -> Iterator[sqlite3.Connection]:
-        """One transaction on a connection of its own. What SQLite reports comes out as SeriesUnavailable."""
-        connection = None
-        try:
-            connection = self._borrow()
-            connection.execute(begin)
-            yield connection
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise SeriesUnavailable(f"{self._path}: {error}") from error
-        finally:
-            if connection is not None:
-                self._give_back(connection)
-
-    def _borrow(self) -> sqlite3.Connection:
-        with self._guard:
-            if self._closed:
-                raise SeriesUnavailable(f"{self._path}: this store has been closed")
-            if self._idle:
-                return self._idle.pop()
-        # mode=rw: a missing file is "not set up", not a reason to make an empty one.
-        connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
-        )
-        connection.execute(f"PRAGMA busy_timeout={self._timeout_ms:d}")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        return connection
-
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        failed = connection.in_transaction
-        with self._guard:
-            if not failed and not self._closed:
-                self._idle.append(connection)
-                return
-        connection.close()  # which rolls back
+        self._file.close()
 
 
 def _write(connection: sqlite3.Connection, samples: Collection[Sample]) -> list[Refusal]:
-    good, refused = sort_out(samples, _expired_before(connection))
+    good, refused = sort_out(samples, expired_before(connection))
     connection.executemany(_UPSERT, [(s.instrument_id, s.at_ms, s.power_mw, s.state, s.energy_mwh) for s in good])
     for instrument_id, hours in touched_hours(good).items():
         for from_ms, to_ms in runs_of_hours(hours):
@@ -310,8 +257,3 @@ def _write(connection: sqlite3.Connection, samples: Collection[Sample]) -> list[
             uses = hours_from_rows(instrument_id, range(from_ms, to_ms, HOUR_MS), rows)
             connection.executemany(_PUT_HOUR, [_HOUR_VALUES(use) for use in uses])
     return refused
-
-
-def _expired_before(connection: sqlite3.Connection) -> int:
-    row = connection.execute("SELECT value_ms FROM series_mark WHERE name = ?", (_EXPIRED,)).fetchone()
-    return 0 if row is None else int(row[0])

@@ -4,7 +4,7 @@ Used by the migrations of that file and by `store.series_sqlite`. WITHOUT ROWID 
 side on disk: half the size and a quarter of the scan time of a table with a separate index.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, MetaData, String, Table
+from sqlalchemy import BigInteger, CheckConstraint, Column, Double, MetaData, String, Table
 
 from store.database import NAMING
 
@@ -36,6 +36,17 @@ sample_hour = Table(
     Column("unknown_ms", BigInteger, nullable=False),
     CheckConstraint("hour_ms % 3600000 = 0", name="full_hour"),
     CheckConstraint("off_ms + standby_ms + running_ms + unknown_ms BETWEEN 1 AND 3600000", name="within_the_hour"),
+    sqlite_with_rowid=False,
+)
+
+# What meters show beside power and energy. The key in this order keeps a curve of one quantity together.
+reading = Table(
+    "reading",
+    series_metadata,
+    Column("instrument_id", String, primary_key=True),
+    Column("quantity", String, primary_key=True),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("value", Double, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -1,9 +1,9 @@
-"""A telemetry message as samples of the time series. Used by the gateway and by the replay of quarantine."""
+"""A telemetry message as samples and readings of the time series. Used by the gateway and the replay of quarantine."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from store.series import STATE_CODES, Sample
+from store.series import STATE_CODES, Reading, Sample
 from store.tables.usage import UsageRecordRow
 from wire.messages import ClockQuality, RecordKind, Telemetry, UsageRecord, timestamp_ms
 
@@ -39,7 +39,7 @@ def samples_of(message: Telemetry, offset_ms: int | None = None) -> list[Sample]
 
     Raises OverflowError for a power or energy beyond all numbers.
     """
-    t0_ms = timestamp_ms(message.ts) if offset_ms is None else message.t0_ms + offset_ms
+    t0_ms = _first_ms(message, offset_ms)
     energies = message.energy_wh or (None,) * len(message.dt_ms)
     return [
         Sample(
@@ -53,3 +53,13 @@ def samples_of(message: Telemetry, offset_ms: int | None = None) -> list[Sample]
             message.dt_ms, message.power_w, message.state, energies, strict=True
         )
     ]
+
+
+def readings_of(message: Telemetry, offset_ms: int | None = None) -> list[Reading]:
+    """Return what else the meter showed, dated with the last sample of the batch; `offset_ms` as for `samples_of`."""
+    at_ms = _first_ms(message, offset_ms) + message.dt_ms[-1]
+    return [Reading(message.inst, at_ms, quantity, value) for quantity, value in message.extra.items()]
+
+
+def _first_ms(message: Telemetry, offset_ms: int | None) -> int:
+    return timestamp_ms(message.ts) if offset_ms is None else message.t0_ms + offset_ms

@@ -37,6 +37,31 @@ class CurveAnswer(Answer):
     points: list[CurvePoint]
 
 
+class QuantitiesAnswer(Answer):
+    """What the meter showed beside power and energy in the window asked for, by quantity and unit (`volts_l1`)."""
+
+    instrument_id: str
+    quantities: list[str]
+
+
+class ReadingPoint(Answer):
+    """One slice of a chart: how many readings it holds, their mean, the lowest and the highest."""
+
+    start: Instant
+    readings: int
+    mean: float
+    lowest: float
+    highest: float
+
+
+class ReadingsAnswer(Answer):
+    """One quantity over time, in the unit its name says; slices without a reading are left out."""
+
+    instrument_id: str
+    quantity: str
+    points: list[ReadingPoint]
+
+
 class HourAnswer(Answer):
     """One hour of an instrument as far as samples witness it; `hole_ms` is time without any."""
 

@@ -16,7 +16,16 @@ from api.charging.bridged import bridge
 from api.charging.evidence import UseSpan, records_of
 from api.charging.rating import CURRENT_CALC_VERSION
 from api.errors import forbidden, invalid
-from api.usage.schemas import CurveAnswer, CurvePoint, HourAnswer, HoursAnswer, SessionAnswer
+from api.usage.schemas import (
+    CurveAnswer,
+    CurvePoint,
+    HourAnswer,
+    HoursAnswer,
+    QuantitiesAnswer,
+    ReadingPoint,
+    ReadingsAnswer,
+    SessionAnswer,
+)
 from api.work import Work
 from store.series import SeriesStore
 from store.tables.calendar import BookingUse
@@ -120,6 +129,35 @@ def instrument_hours(work: Work, series: SeriesStore, instrument_id: str, window
         for row in series.hourly([instrument_id], to_ms(window.from_at), to_ms(window.to_at))
     ]
     return HoursAnswer(instrument_id=instrument_id, hours=hours)
+
+
+def quantities(work: Work, series: SeriesStore, instrument_id: str, window: Interval) -> QuantitiesAnswer:
+    """Return what else the meter of an instrument showed. Raises 403, 404, 422 (beyond 31 days)."""
+    instrument_to_watch(work, instrument_id)
+    _check(window, CURVE_SPAN)
+    found = series.quantities(instrument_id, to_ms(window.from_at), to_ms(window.to_at))
+    return QuantitiesAnswer(instrument_id=instrument_id, quantities=found)
+
+
+def instrument_readings(
+    work: Work, series: SeriesStore, instrument_id: str, quantity: str, window: Interval, buckets: int
+) -> ReadingsAnswer:
+    """Return one of these quantities, in at most `buckets` slices. Raises 403, 404, 422 (beyond 31 days)."""
+    instrument_to_watch(work, instrument_id)
+    _check(window, CURVE_SPAN)
+    points = [
+        ReadingPoint(
+            start=from_ms(slice_.start_ms),
+            readings=slice_.readings,
+            mean=slice_.mean,
+            lowest=slice_.lowest,
+            highest=slice_.highest,
+        )
+        for slice_ in series.thinned_readings(
+            instrument_id, quantity, to_ms(window.from_at), to_ms(window.to_at), buckets
+        )
+    ]
+    return ReadingsAnswer(instrument_id=instrument_id, quantity=quantity, points=points)
 
 
 def _points(series: SeriesStore, instrument_id: str, window: Interval, buckets: int) -> list[CurvePoint]:

@@ -14,10 +14,12 @@ def sql_as_sent(raw: str, hosts: tuple[str, ...]) -> str:
     )
 
 
-def influxql_as_sent(raw: str, instruments: tuple[str, ...]) -> str:
-    """InfluxDB: the range becomes a condition, several values an alternative of a regular expression."""
+def influxql_as_sent(raw: str, instruments: tuple[str, ...], quantity: str = "") -> str:
+    """InfluxDB: the range becomes a condition, several values an alternative of a regular expression. A panel that is
+    repeated for each quantity asks for one of them."""
     return (
         raw.replace("$timeFilter", f"time >= {FROM_MS}ms AND time <= {TO_MS}ms")
         .replace("$__interval", "1h")
         .replace("$instrument", f"({'|'.join(instruments)})")
+        .replace("$quantity", quantity)
     )

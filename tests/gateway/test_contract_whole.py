@@ -66,13 +66,16 @@ def settled(bench: Bench) -> None:
     wait_until(drained, "the acknowledgement of all", 60)
 
 
-def test_what_a_meter_shows_beside_its_power_is_on_the_gateways_page(bench, site, gateway, series, clock):
+def test_what_a_meter_shows_beside_its_power_is_on_the_gateways_page_and_in_the_series(
+    bench, site, gateway, series, clock
+):
     bench.begin(CallableDriver(lambda: {"power_w": 20.0, "volts": 230.5, "celsius": 23.0}, bench.clock))
     bench.pass_time(70)
     settled(bench)
     before = len(list(series.read(bench.inst, 0, clock.now_ms())))
     page = generate_latest(gateway.metrics.registry).decode()
     assert f'openlab_meter_reading{{instrument="{bench.inst}",quantity="volts"}} 230.5' in page
+    assert {reading.value for reading in series.readings(bench.inst, "celsius", 0, clock.now_ms())} == {23.0}
     # Samples of yesterday that come now say nothing of now.
     clock.advance(86_400_000)
     old = telemetry(bench.inst, "01HZX7W3Q8V5K2M4N6P8R0T2Y4", 1, clock.now_ms() - 80_000_000, [20.0])

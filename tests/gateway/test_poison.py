@@ -10,7 +10,7 @@ from gateway.telemetry_pipe import TelemetryPipe
 from gateway.usage_pipe import UsagePipe
 from store.database import Database
 from store.ledger import StreamMark, check_usage_chain
-from store.series import END_MS, SeriesUnavailable
+from store.series import END_MS, Reading, SeriesUnavailable
 from store.tables.usage import AgentStatus, Quarantine, UsageStream
 from tests.gateway.test_gateway import telemetry
 from tests.support.unset_clock import Unset
@@ -82,12 +82,13 @@ def test_power_that_no_series_can_hold_is_set_aside_alone_and_keeps_its_place(he
     assert [s.power_mw for s in series.read(instruments[0], 0, END_MS)] == [700_000]
 
 
-def test_a_series_that_is_away_is_no_fault_of_a_message(heard, database, series, instruments, monkeypatch):
-    def away(samples):
+@pytest.mark.parametrize("step", ["write", "write_readings"])
+def test_a_series_that_is_away_is_no_fault_of_a_message(heard, database, series, instruments, monkeypatch, step):
+    def away(points):
         raise SeriesUnavailable("shut by the test")
 
-    monkeypatch.setattr(series, "write", away)
-    message = telemetry(instruments[0], new_ulid(), 1, NINE, [700.0])
+    monkeypatch.setattr(series, step, away)
+    message = telemetry(instruments[0], new_ulid(), 1, NINE, [700.0]).model_copy(update={"extra": {"volts": 230.5}})
     with pytest.raises(SeriesUnavailable):
         heard.telemetry.handle([sent(f"a-{instruments[0]}", message)] * 2)
     assert (set_aside(database), heard.acks) == ([], {})
@@ -105,6 +106,30 @@ def test_samples_that_the_series_refuses_are_set_aside_with_the_message_that_bro
         assert session.scalars(select(Quarantine.detail)).one().startswith("1 of 2 samples refused: the power")
     assert heard.acks == {stream: 2}
     assert [s.power_mw for s in series.read(instruments[0], 0, END_MS)] == [700_000, 701_000]
+
+
+def test_what_else_a_meter_showed_is_kept_at_the_last_sample_and_refused_like_samples(
+    heard, database, series, instruments
+):
+    agent, stream, (inst, _) = f"a-{instruments[0]}", new_ulid(), instruments
+    fine = telemetry(inst, stream, 1, NINE, [700.0, 701.0, 702.0])
+    fine = fine.model_copy(update={"extra": {"volts": 230.5, "celsius": -20.0}})
+    partly = telemetry(inst, stream, 2, NINE + 10_000, [2e9, 703.0])
+    partly = partly.model_copy(update={"extra": {"volts": 231.0, "hertz": 1e101}})
+    heard.telemetry.handle([sent(agent, fine), sent(agent, partly)])
+    heard.telemetry.handle([sent(agent, fine)])  # a repeat changes nothing
+    assert series.quantities(inst, 0, END_MS) == ["celsius", "volts"]
+    assert list(series.readings(inst, "celsius", 0, END_MS)) == [Reading(inst, NINE + 2_000, "celsius", -20.0)]
+    assert [(r.at_ms - NINE, r.value) for r in series.readings(inst, "volts", 0, END_MS)] == [
+        (2_000, 230.5),
+        (11_000, 231.0),
+    ]
+    assert [s.power_mw for s in series.read(inst, 0, END_MS)] == [700_000, 701_000, 702_000, 703_000]
+    assert (set_aside(database), heard.acks) == ([("series_refused", encode(partly))], {stream: 2})
+    with database.read() as session:
+        samples, readings = session.scalars(select(Quarantine.detail)).one().split("; ")
+    assert samples.startswith("1 of 2 samples refused: the power")
+    assert readings.startswith("1 of 2 readings refused: the value")
 
 
 def test_telemetry_under_the_name_of_a_usage_stream_moves_no_mark_of_usage(heard, database, clock, instruments):
@@ -143,7 +168,13 @@ def test_usage_under_the_name_of_a_telemetry_stream_is_set_aside_and_holds_nothi
 def test_samples_of_a_box_whose_clock_was_set_afterwards_lie_where_they_belong(heard, database, series, instruments):
     agent, stream, meter = f"a-{instruments[0]}", new_ulid(), Unset(instruments[0])
     early = telemetry(instruments[0], stream, 1, NINE, [700.0]).model_copy(
-        update={"ts": timestamp(0), "ts_q": ClockQuality.UNSET, "boot": meter.boot, "t0_ms": meter.mono_ms}
+        update={
+            "ts": timestamp(0),
+            "ts_q": ClockQuality.UNSET,
+            "boot": meter.boot,
+            "t0_ms": meter.mono_ms,
+            "extra": {"celsius": 4.5},
+        }
     )
     heard.telemetry.handle([sent(agent, early)])
     [(reason, _)] = set_aside(database)
@@ -153,3 +184,4 @@ def test_samples_of_a_box_whose_clock_was_set_afterwards_lie_where_they_belong(h
     heard.usage.handle([delivery(up(agent, Channel.USAGE, r.inst), encode(r)) for r in meter.records])
     heard.telemetry.handle([sent(agent, early.model_copy(update={"seq": 2}))])
     assert [sample.at_ms for sample in series.read(instruments[0], 0, END_MS)] == [NINE - 60_000]
+    assert [reading.at_ms for reading in series.readings(instruments[0], "celsius", 0, END_MS)] == [NINE - 60_000]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from api.booking.matching_service import match_session
-from store.series import STATE_CODES, Sample
+from store.series import STATE_CODES, Reading, Sample
 from store.tables.accounts import Role
 from store.tables.calendar import Booking
 from tests.support.api_client import ApiClient
@@ -205,6 +205,21 @@ def test_use_is_shown_to_the_host_and_the_county_and_to_a_firm_its_own_part(
     assert sum(point["samples"] for point in whole) == 120
     assert sum(point["samples"] for point in own) == 30
     assert firm_b.get(f"/bookings/{booking_id}/curve").status_code == 404
+    client.parts.series.write_readings(
+        [Reading(office.instrument, start + i * 60_000, "celsius", 4.0 + i) for i in range(4)]
+    )
+    shown = manager.get(f"/instruments/{office.instrument}/readings", params=WINDOW).json()
+    assert shown == {"instrument_id": office.instrument, "quantities": ["celsius"]}
+    one = f"/instruments/{office.instrument}/readings/celsius"
+    [point] = manager.get(one, params=WINDOW | {"buckets": 1}).json()["points"]
+    assert {name: point[name] for name in point if name != "start"} == {
+        "readings": 4,
+        "mean": 5.5,
+        "lowest": 4.0,
+        "highest": 7.0,
+    }
+    assert manager.get(one.replace("celsius", "Celsius!"), params=WINDOW).status_code == 422
+    assert [who.get(one, params=WINDOW).status_code for who in (firm_a, stranger)] == [403, 403]
     hours = manager.get(f"/instruments/{office.instrument}/hours", params=WINDOW).json()["hours"]
     assert [hour["samples"] for hour in hours] == [60, 60]
     assert firm_a.get(f"/bookings/{booking_id}").json()["uses"][0]["running_ms"] == 1_800_000

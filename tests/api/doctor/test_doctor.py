@@ -151,7 +151,7 @@ def test_a_message_the_ledger_never_had_arrives_by_its_replay(place):
 
 
 def test_telemetry_is_replayed_into_the_time_series(place, tmp_path):
-    message = telemetry("xc-h01-01", new_ulid(), 1, NINE, [700.0, 701.0])
+    message = telemetry("xc-h01-01", new_ulid(), 1, NINE, [700.0, 701.0]).model_copy(update={"extra": {"volts": 230.5}})
     with place.write() as session:
         topic = up("a-xc-h01-01", Channel.TELEMETRY, "xc-h01-01")
         set_aside(session, topic, encode(message), QuarantineReason.UNKNOWN_AGENT, "who?", NINE)
@@ -159,6 +159,7 @@ def test_telemetry_is_replayed_into_the_time_series(place, tmp_path):
     assert ([one["new"] for one in answer["replayed"]], answer["stays"]) == ([True], {})
     with closing(open_series(f"sqlite:///{tmp_path / 'series.db'}")) as series:
         assert [s.power_mw for s in series.read("xc-h01-01", 0, END_MS)] == [700_000, 701_000]
+        assert [r.value for r in series.readings("xc-h01-01", "volts", 0, END_MS)] == [230.5]
 
 
 def test_what_is_still_wrong_stays_and_says_why(place):
