@@ -104,6 +104,10 @@ class Lane:
             self.flights = {seq: f for seq, f in self.flights.items() if not self.outbox.is_acknowledged(seq)}
             self._gone &= self.flights.keys()
             self.cursor = max(self.cursor, self.outbox.upto)
+            if self.outbox.upto > before:
+                # The link is slow, not dead: a row that was lost would have stopped the mark, or be named as a hole.
+                for flight in self.flights.values():
+                    flight.due = max(flight.due, now + RESEND_AFTER_S)
             for start, end in ack.holes:
                 for seq in range(max(start, self.outbox.first_kept), min(end, self.cursor, start + WINDOW) + 1):
                     # Asked for again. Not at once: it may be what we sent a moment ago.

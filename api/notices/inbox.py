@@ -4,12 +4,12 @@ Called by the endpoints and, for the text, by the sender of e-mail.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, true, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, String, and_, func, select, true, update
 from sqlalchemy.orm import Session
 
 from api.errors import not_found
@@ -17,12 +17,12 @@ from api.notices.matters import matters_of
 from api.notices.texts import Rendered, Told, render_notice
 from api.pagination import PageAsked, read_cursor, write_cursor
 from api.work import Work
+from store.keyed import KEYS_AT_ONCE, keys_to_join
 from store.periods import SHANGHAI
 from store.tables.calendar import Booking, BookingEvent
 from store.tables.notices import Notice, NoticeParty
 from store.tables.registry import Instrument, Org
 
-CHUNK = 500
 READ = "notices_read"
 """The event of the county's audit chain that somebody read a notice that is not about a booking, or all up to one."""
 
@@ -97,8 +97,8 @@ def items_of(session: Session, notices: Sequence[Notice], language: str) -> list
     """Return notices with their text in a language, in their order."""
     told: dict[tuple[str | None, int | None], Told] = {}
     keys = sorted({(one.booking_id, one.event_no or 0) for one in notices if one.booking_id is not None})
-    for start in range(0, len(keys), CHUNK):
-        for row in session.execute(_facts_of(keys[start : start + CHUNK])):
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        for row in session.execute(_facts_of(keys[start : start + KEYS_AT_ONCE])):
             told[row.booking_id, row.event_no] = Told(
                 row.instrument_zh,
                 row.instrument_en,
@@ -127,7 +127,8 @@ def _text(notice: Notice, told: Told, language: str) -> Rendered:
     return render_notice(notice.kind, party, shown, language)
 
 
-def _facts_of(keys: Iterable[tuple[str, int]]) -> Any:
+def _facts_of(keys: Sequence[tuple[str, int]]) -> Any:
+    wanted = keys_to_join({"booking_id": String(), "event_no": BigInteger()}, keys)
     return (
         select(
             BookingEvent.booking_id,
@@ -138,10 +139,13 @@ def _facts_of(keys: Iterable[tuple[str, int]]) -> Any:
             Org.name_zh.label("firm_zh"),
             Org.name_en.label("firm_en"),
         )
+        .join(
+            wanted,
+            and_(BookingEvent.booking_id == wanted.c.booking_id, BookingEvent.event_no == wanted.c.event_no),
+        )
         .join(Booking, Booking.booking_id == BookingEvent.booking_id)
         .join(Instrument, Instrument.instrument_id == Booking.instrument_id)
         .join(Org, Org.org_id == Booking.payer_org)
-        .where(tuple_(BookingEvent.booking_id, BookingEvent.event_no).in_(list(keys)))
     )
 
 

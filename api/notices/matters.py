@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Select, String, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from api.notices.concerns import INBOX_ONLY, MATTERS, matter_kind
@@ -18,12 +18,12 @@ from api.notices.keeping import new_mail
 from api.notices.matter_facts import Event, Facts, facts_of
 from api.notices.texts import Rendered, render_matter
 from api.work import Work
+from store.keyed import KEYS_AT_ONCE, keys_to_join
 from store.tables.accounts import Person, Role, RoleGrant
 from store.tables.audit import AuditEvent
 from store.tables.notices import MailSource, Notice, NoticeParty, NoticePreference
 from wire.ids import new_ulid
 
-CHUNK = 500
 _NAMES_FIRMS = frozenset({NoticeParty.MANAGER, NoticeParty.COUNTY})
 _BY_ROLE = {
     Role.LAB_MANAGER.value: NoticeParty.MANAGER,
@@ -66,10 +66,11 @@ def gather(work: Work, chain_id: str, seq: int, action: str, subject: str, after
 def matters_of(session: Session, notices: Sequence[Notice], language: str) -> list[tuple[str, Rendered]]:
     """Return of each such notice, in their order, what it is about (`noun:id`) and its text in a language."""
     events: dict[tuple[str, int], AuditEvent] = {}
-    wanted = sorted({(str(notice.chain_id), int(notice.seq or 0)) for notice in notices})
-    for start in range(0, len(wanted), CHUNK):
-        chunk = tuple_(AuditEvent.chain_id, AuditEvent.seq).in_(wanted[start : start + CHUNK])
-        for row in session.scalars(select(AuditEvent).where(chunk)):
+    keys = sorted({(str(notice.chain_id), int(notice.seq or 0)) for notice in notices})
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        wanted = keys_to_join({"chain_id": String(), "seq": BigInteger()}, keys[start : start + KEYS_AT_ONCE])
+        told = and_(AuditEvent.chain_id == wanted.c.chain_id, AuditEvent.seq == wanted.c.seq)
+        for row in session.scalars(select(AuditEvent).join(wanted, told)):
             events[row.chain_id, row.seq] = row
     return [_told(session, notice, events[str(notice.chain_id), int(notice.seq or 0)], language) for notice in notices]
 

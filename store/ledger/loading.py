@@ -14,11 +14,12 @@ from sqlalchemy.orm import Session
 from store.ledger.chain import METRIC_RUNNING
 from store.ledger.dating import WAITS_FOR_A_CLOCK
 from store.ledger.fold import OPEN_LOST, START_UNSET, STREAM_LOST, OpenSession, Position, SessionClosed
+from store.ledger.hashes import stored_hashes
 from store.ledger.memory import ChainMemory, Pending
 from store.ledger.streams import StreamHead, StreamKey
 from store.tables.calendar import BookingUse, UnbookedUse
 from store.tables.registry import Metering
-from store.tables.usage import MeterPosition, UsageEntry, UsageRecordRow, UsageSession, UsageStream
+from store.tables.usage import MeterPosition, UsageEntry, UsageRecordRow, UsageSession
 from wire.clock import to_ms
 from wire.messages import Odometer, PowerState, UsageRecord
 
@@ -221,21 +222,9 @@ def _pending(session: Session, heads: Sequence[StreamHead], memory: ChainMemory 
     if not to_read:
         return found
     hashes: dict[StreamKey, list[str]] = defaultdict(list)
-    rows = session.execute(
-        select(UsageRecordRow.agent_id, UsageRecordRow.stream, UsageRecordRow.payload_sha256)
-        .join(
-            UsageStream,
-            (UsageStream.agent_id == UsageRecordRow.agent_id) & (UsageStream.stream == UsageRecordRow.stream),
-        )
-        .where(
-            tuple_(UsageStream.agent_id, UsageStream.stream).in_([head.key for head in to_read]),
-            UsageRecordRow.seq > UsageStream.chained_upto,
-            UsageRecordRow.seq <= UsageStream.upto,
-        )
-        .order_by(UsageRecordRow.agent_id, UsageRecordRow.stream, UsageRecordRow.seq)
-    )
-    for row in rows:
-        hashes[row[0], row[1]].append(row[2])
+    runs = [(head.agent_id, head.stream, head.chained_upto + 1, head.upto) for head in to_read]
+    for agent, stream, _, found_hash in stored_hashes(session, runs):
+        hashes[agent, stream].append(found_hash)
     for head in to_read:
         covered = hashes[head.key]
         digest = sha256("".join(covered).encode())

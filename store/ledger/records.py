@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from store.alerts import raise_alert
@@ -18,6 +18,7 @@ from store.canonical import sha256_hex
 from store.database import insert_tuples
 from store.ledger.applying import StreamFolder
 from store.ledger.dating import tells_time
+from store.ledger.hashes import runs_of, stored_hashes
 from store.ledger.loading import Positions, load_known
 from store.ledger.memory import ChainMemory, Pending
 from store.ledger.refolding import PARKED
@@ -37,7 +38,6 @@ from store.upsert import insert_if_absent
 from wire.clock import from_ms
 from wire.messages import StreamKind, UsageRecord, timestamp_ms
 
-_KEYS_AT_ONCE = 500
 _COLUMNS = (
     *("agent_id", "stream", "seq", "kind", "instrument_id", "session_id"),
     *("at", "payload", "payload_sha256", "received_at"),
@@ -149,7 +149,8 @@ def _sort_out(
     now_ms: int,
 ) -> tuple[list[Arrival], int, int]:
     """Split a batch into what is new, repeats, and second contents under a taken key (kept as conflicts)."""
-    stored = _stored_hashes(session, [a for a in arrivals if a.seq <= highest[a.agent_id, a.stream]])
+    may_repeat = ((a.agent_id, a.stream, a.seq) for a in arrivals if a.seq <= highest[a.agent_id, a.stream])
+    stored = {(agent, stream, seq): found for agent, stream, seq, found in stored_hashes(session, runs_of(may_repeat))}
     new, repeated, conflicts = [], 0, 0
     for arrival in arrivals:
         key = (arrival.agent_id, arrival.stream, arrival.seq)
@@ -165,23 +166,6 @@ def _sort_out(
             conflicts += 1
             _keep_conflict(session, arrival, now_ms)
     return new, repeated, conflicts
-
-
-def _stored_hashes(session: Session, arrivals: Sequence[Arrival]) -> dict[tuple[str, str, int], str]:
-    keys = sorted({(a.agent_id, a.stream, a.seq) for a in arrivals})
-    found: dict[tuple[str, str, int], str] = {}
-    for start in range(0, len(keys), _KEYS_AT_ONCE):
-        rows = session.execute(
-            select(
-                UsageRecordRow.agent_id, UsageRecordRow.stream, UsageRecordRow.seq, UsageRecordRow.payload_sha256
-            ).where(
-                tuple_(UsageRecordRow.agent_id, UsageRecordRow.stream, UsageRecordRow.seq).in_(
-                    keys[start : start + _KEYS_AT_ONCE]
-                )
-            )
-        )
-        found |= {(row[0], row[1], row[2]): row[3] for row in rows}
-    return found
 
 
 def _keep_conflict(session: Session, arrival: Arrival, now_ms: int) -> None:

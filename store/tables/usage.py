@@ -74,7 +74,6 @@ class UsageRecordRow(Base):
             ["agent_id", "stream"], ["usage_stream.agent_id", "usage_stream.stream"], ondelete="RESTRICT"
         ),
         CheckConstraint("seq >= 1", name="seq_from_one"),
-        Index(None, "session_id"),
         Index(None, "instrument_id", "at"),
     )
 

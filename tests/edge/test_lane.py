@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agents.lane import WINDOW_BYTES, Lane
+from edge_agents.lane import RESEND_AFTER_S, WINDOW_BYTES, Lane
 from edge_agents.outbox import AckOutcome, Outbox, Row
 from wire.messages import Ack, StreamKind
 from wire.topics import Channel
@@ -119,4 +119,22 @@ def test_large_rows_do_not_fill_a_slow_link_for_longer_than_the_patience_for_the
     assert sent(lane) == list(range(25, 31))
     assert acknowledged(lane, 30) is AckOutcome.TAKEN
     assert sent(lane) == [31], "a row larger than the window goes by itself"
+    box.close()
+
+
+def test_nothing_is_repeated_while_the_mark_rises_but_what_it_names_as_missing(tmp_path: Path) -> None:
+    """A link that loses a third keeps rows on their way for longer than the patience; sending them twice fills it."""
+    box = Outbox(tmp_path / "usage.db", StreamKind.USAGE)
+    box.append([Row(seq, "xc-h01-01", b"record") for seq in range(1, 11)])
+    lane = Lane(box, Channel.USAGE)
+    assert sent(lane) == list(range(1, 11))
+    soon = RESEND_AFTER_S * 0.9
+    for number in range(1, 4):
+        now = number * soon
+        assert lane.acknowledged(Ack(stream=box.stream, upto=number, holes=()), now, NOW) is AckOutcome.TAKEN
+        assert sent(lane, now + soon) == []
+    assert lane.acknowledged(Ack(stream=box.stream, upto=4, holes=((5, 6),)), 4 * soon, NOW) is AckOutcome.TAKEN
+    assert sent(lane, 4 * soon) == [5, 6]
+    assert sent(lane, 4 * soon + RESEND_AFTER_S) == [7, 8, 9, 10], "the mark stands: patience ends"
+    assert sent(lane, 4 * soon + 2 * RESEND_AFTER_S) == [5, 6], "it doubles with each time"
     box.close()

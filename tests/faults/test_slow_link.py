@@ -1,4 +1,4 @@
-"""A link of 64 kbit/s: what is sent is what has to be sent, at the speed of the link, and nobody loses patience.
+"""A link of 64 kbit/s that loses a third: what is sent is what has to be sent, at its speed, and nobody loses patience.
 
 Everything is thirty-two times as fast as out there: the link, its latency and the agent's patience.
 """
@@ -20,8 +20,9 @@ from tests.support.cable import Cable
 from wire.messages import ClockQuality, PowerState, StreamKind, encode
 
 TIMES = 32
-# 64 kbit/s less the third that is lost and sent again.
-BYTES_PER_S = 64_000 / 8 * 0.7 * TIMES
+LOSS = 0.3
+# 64 kbit/s less what is lost and sent again.
+BYTES_PER_S = 64_000 / 8 * (1 - LOSS) * TIMES
 LATENCY_S = 2.0 / TIMES
 ROWS = 150
 
@@ -46,7 +47,7 @@ def test_a_backlog_goes_over_a_slow_link_once_and_at_its_speed(
     broker: AnyBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane, "RESEND_AFTER_S", lane.RESEND_AFTER_S / TIMES)
-    with Cable(broker.port, BYTES_PER_S, LATENCY_S) as cable, Counterpart(broker.url_for(GATEWAY)) as gateway:
+    with Cable(broker.port, BYTES_PER_S, LATENCY_S, LOSS) as cable, Counterpart(broker.url_for(GATEWAY)) as gateway:
         bench = Bench(cable.url(broker.url_for(AGENT)), tmp_path)
         size = backlog(bench.folder)
         began = time.monotonic()

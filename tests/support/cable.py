@@ -1,6 +1,7 @@
 """A network cable that can be pulled, and may be slow: forwards TCP connections to a server until a test cuts them."""
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -12,13 +13,16 @@ from urllib.parse import urlsplit, urlunsplit
 class Cable:
     """Forwards from a port of its own to `port` on 127.0.0.1. `cut` drops everything, `mend` allows it again.
 
-    With `bytes_per_s` each direction of a connection takes its time, and `latency_s` on top of it.
+    With `bytes_per_s` each direction of a connection takes its time, and `latency_s` on top of it. Of what is sent the
+    share `loss` gets lost, each time again: as TCP does, it is sent once more a round trip later, and what follows
+    waits for it.
     """
 
-    def __init__(self, port: int, bytes_per_s: float = 0.0, latency_s: float = 0.0) -> None:
+    def __init__(self, port: int, bytes_per_s: float = 0.0, latency_s: float = 0.0, loss: float = 0.0) -> None:
         self._target = port
         self._bytes_per_s = bytes_per_s
         self._latency_s = latency_s
+        self._loss = loss
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._up = True
@@ -104,6 +108,7 @@ class Cable:
 
     def _carry_slowly(self, source: socket.socket, sink: socket.socket) -> None:
         under_way: Queue[tuple[float, bytes]] = Queue()
+        luck = random.Random(1)
 
         def arrive() -> None:
             with contextlib.suppress(OSError):
@@ -116,7 +121,10 @@ class Cable:
         try:
             while data := source.recv(1024):
                 time.sleep(len(data) / self._bytes_per_s)
-                under_way.put((time.monotonic() + self._latency_s, data))
+                arrives = time.monotonic() + self._latency_s
+                while luck.random() < self._loss:
+                    arrives += 2 * self._latency_s
+                under_way.put((arrives, data))
         finally:
             under_way.put((0.0, b""))
             far_end.join()
