@@ -14,8 +14,7 @@ import socket
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -32,8 +31,6 @@ from api.settings import BadSettings, Settings
 
 _log = structlog.get_logger("openlab.api")
 _BACKLOG = 2048
-_STARTS_WITHIN_S = 10.0
-"""A process that ends sooner would end again: whoever started us is told, instead of a new one being tried for ever."""
 
 
 def listen(settings: Settings) -> list[socket.socket]:
@@ -72,8 +69,11 @@ def server_config(application: Any, trusted_proxies: str) -> uvicorn.Config:
     return uvicorn.Config(application, log_level="warning", access_log=False, forwarded_allow_ips=trusted_proxies)
 
 
-def serve_here(parts: Parts, listening: socket.socket, ending: "Ending | None" = None) -> None:
-    """Serve until SIGTERM or Ctrl-C; what is being answered then is answered. `ending`: who heard of it before."""
+def serve_here(
+    parts: Parts, listening: socket.socket, ending: "Ending | None" = None, begun: Callable[[], None] = lambda: None
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; what is being answered then is answered. `ending`: who heard of it before. `begun`
+    is called when all is made and only serving is left."""
     # Only here: all routes and their shapes take a second to build, and who only starts others needs none.
     from api.app import create_app
 
@@ -83,6 +83,7 @@ def serve_here(parts: Parts, listening: socket.socket, ending: "Ending | None" =
     gc.freeze()
     if ending is not None:
         ending.tell(server)
+    begun()
     server.run(sockets=[listening])
 
 
@@ -134,21 +135,24 @@ def serve_in_processes(settings: Settings, sockets: Sequence[socket.socket]) -> 
 class _Hand:
     process: BaseProcess
     listening: socket.socket
-    started_s: float
+    has_served: Any  # a number that both processes see
 
 
 def _start(settings: Settings, listening: socket.socket) -> _Hand:
     # Not by a fork: threads and connections of this process would be half there.
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(settings, listening), daemon=True)
+    spawning = multiprocessing.get_context("spawn")
+    has_served = spawning.RawValue("b", 0)
+    process = spawning.Process(target=_serve, args=(settings, listening, has_served), daemon=True)
     process.start()
-    return _Hand(process, listening, time.monotonic())
+    return _Hand(process, listening, has_served)
 
 
 def _kept(hand: _Hand, settings: Settings) -> _Hand:
     code = hand.process.exitcode
     if code is None:
         return hand
-    if time.monotonic() - hand.started_s < _STARTS_WITHIN_S:
+    if not hand.has_served.value:
+        # The next one would end as well: whoever started us is told, instead of new ones being tried for ever.
         raise BadSettings(f"an API process ended as it started (exit code {code}); its log above says why")
     _log.error("an API process ended; another takes its place", pid=hand.process.pid, exit_code=code)
     return _start(settings, hand.listening)
@@ -166,8 +170,12 @@ def _counters() -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(settings: Settings, listening: socket.socket) -> None:
+def _serve(settings: Settings, listening: socket.socket, has_served: Any) -> None:
     """One of the processes."""
+
+    def begun() -> None:
+        has_served.value = 1
+
     log_json()
     ending = Ending()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -175,7 +183,7 @@ def _serve(settings: Settings, listening: socket.socket) -> None:
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     parts = open_parts(settings)
     try:
-        serve_here(parts, listening, ending)
+        serve_here(parts, listening, ending, begun)
     finally:
         close_parts(parts)
 

@@ -4,10 +4,12 @@ Used by store.ledger.records (is this a repeat?) and store.ledger.loading (what 
 hold millions of records; what this costs follows from what is asked for alone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import BigInteger, String, and_, select
 from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
 
 from store.keyed import KEYS_AT_ONCE, keys_to_join
 from store.tables.usage import UsageRecordRow
@@ -15,7 +17,12 @@ from store.tables.usage import UsageRecordRow
 Run = tuple[str, str, int, int]
 """Agent, stream, first and last seq: the records between, both ends among them."""
 
-_COLUMNS = {"agent_id": String(), "stream": String(), "first_seq": BigInteger(), "last_seq": BigInteger()}
+_COLUMNS: Mapping[str, TypeEngine[Any]] = {
+    "agent_id": String(),
+    "stream": String(),
+    "first_seq": BigInteger(),
+    "last_seq": BigInteger(),
+}
 
 
 def runs_of(keys: Iterable[tuple[str, str, int]]) -> list[Run]:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -61,7 +61,7 @@ def served(home: Path) -> Iterator[Served]:
         yield running
     finally:
         for process in family + (running.process.children(recursive=True) if running.process.is_running() else []):
-            if process.is_running():
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself
                 process.kill()
         running.process.wait()
 
