@@ -10,21 +10,15 @@ import ssl
 import stat
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
+from edge_agents.check_meter import look_at
 from edge_agents.compose import address_of, readers_of
-from edge_agents.drivers import build_driver
-from edge_agents.drivers.base import BadDriverSetting, Driver, DriverContext, Quality, Reading
-from edge_agents.drivers.modbus import ModbusDriver
-from edge_agents.drivers.modbus_line import LineDown, NoAnswer
-from edge_agents.drivers.modbus_map import Commissioning
+from edge_agents.desired import CONFIG_FILE, Desired
+from edge_agents.findings import Finding, Grade
 from edge_agents.journal import SpoolLimits
-from edge_agents.settings import AgentSettings, BadConfig, InstrumentSettings
-from edge_agents.teaching import BILLABLE_PERIOD_MS
+from edge_agents.settings import AgentSettings, BadConfig
 from edge_agents.wall import chrony_is_synchronised, timesyncd_was_synchronised, wall_quality
 from wire import topics
 from wire.client import BrokerAddress, BrokerRefused, Delivery, MqttClient
@@ -34,32 +28,20 @@ from wire.messages import ClockQuality, ServerState, decode
 
 BROKER_WAIT_S = 5.0
 STATE_WAIT_S = 1.0
-METER_WAIT_S = 3.0
-
-
-class Grade(StrEnum):
-    """`wrong` must be mended before the agent may be left alone; `warning` should be looked at."""
-
-    OK = "ok"
-    WARNING = "warning"
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was looked at, how it is, and what that means or what to do."""
-
-    about: str
-    grade: Grade
-    sentence: str
 
 
 def examine(settings: AgentSettings, clock: Clock) -> Iterator[Finding]:
     """Look at one agent, one finding after the other; takes some seconds."""
     yield from _credential(settings)
     yield from _broker(settings)
+    try:
+        desired: Desired | None = Desired(settings.data_dir / CONFIG_FILE, settings.agent)
+    except OSError as error:
+        desired = None
+        sentence = f"the county's configuration in {settings.data_dir} cannot be read: {error.strerror}"
+        yield Finding("profiles", Grade.WARNING, f"{sentence}; what follows goes by the settings file")
     for instrument in settings.instruments:
-        yield from _meter(instrument, clock)
+        yield from look_at(instrument, clock, desired)
     yield from _readers(settings, clock)
     yield _wall_clock(clock)
     yield from _disk(settings)
@@ -154,88 +136,6 @@ def _county(states: list[bytes]) -> Finding:
     if online:
         return Finding("county", Grade.OK, f"a gateway is there: {', '.join(sorted(online))}")
     return Finding("county", Grade.WARNING, "no gateway says that it is there; records are kept here until one does")
-
-
-def _meter(instrument: InstrumentSettings, clock: Clock) -> Iterator[Finding]:
-    about = f"meter {instrument.id}"
-    try:
-        driver = build_driver(
-            instrument.driver, DriverContext(instrument.id, clock, instrument.period_ms, instrument.params)
-        )
-    except BadDriverSetting as error:
-        yield Finding(about, Grade.WRONG, str(error))
-        return
-    try:
-        reading = _first_reading(driver, clock)
-        if reading is None:
-            yield Finding(about, Grade.WRONG, _silence(driver, instrument))
-            return
-        profile = instrument.detector_profile()
-        power = reading.power_w or 0.0
-        reads_as = "running" if power > profile.on_w else "standby" if power > profile.standby_w else "off"
-        energy = "" if reading.energy_wh is None else f", register {reading.energy_wh / 1000:.2f} kWh"
-        yield Finding(about, Grade.OK, f"shows {power:.1f} W{energy}; that reads as {reads_as}")
-        if isinstance(driver, ModbusDriver):
-            yield from _commissioned(about, driver, instrument)
-        if profile.narrow:
-            yield Finding(about, Grade.WARNING, "idle and running lie close together; a vendor interface is better")
-    finally:
-        driver.close()
-    if driver.period_ms > BILLABLE_PERIOD_MS:
-        sentence = f"one reading in {driver.period_ms / 1000:g} s is not billable: use 5 s or less"
-        yield Finding(about, Grade.WRONG, sentence)
-
-
-def _first_reading(driver: Driver, clock: Clock) -> Reading | None:
-    """Ask as the agent would, until there is a good reading or the patience is over."""
-    deadline = time.monotonic() + max(METER_WAIT_S, 2.5 * driver.period_ms / 1000 / clock.speed)
-    due = clock.mono_ms()
-    while time.monotonic() < deadline:
-        if due <= clock.mono_ms():
-            reading = driver.read(due)
-            if reading.quality is Quality.GOOD and reading.power_w is not None:
-                return reading
-            due = driver.next_due(max(due, reading.mono_ms))
-        time.sleep(0.05)
-    return None
-
-
-def _silence(driver: Driver, instrument: InstrumentSettings) -> str:
-    if not isinstance(driver, ModbusDriver):
-        return f"no reading came from the driver {instrument.driver!r}"
-    try:
-        driver.commissioning()
-    except NoAnswer as error:
-        return f"{error}: check unit number, baud rate, parity, and A and B of the line"
-    except LineDown as error:
-        return f"{error}: is the agent running and holding the port (systemctl stop openlab-agent), is it plugged in?"
-    return "it answers now, but not when it was asked before: the line is disturbed"
-
-
-def _commissioned(about: str, driver: ModbusDriver, instrument: InstrumentSettings) -> Iterator[Finding]:
-    try:
-        found = driver.commissioning()
-    except (NoAnswer, LineDown) as error:
-        yield Finding(about, Grade.WRONG, f"the commissioning check could not be made: {error}")
-        return
-    yield _agreement(about, found)
-    ratio = float(instrument.params.get("ct_ratio", 1))
-    if found.ct_set is not None and found.ct_set != ratio:
-        sentence = f"the meter is set to a current ratio of {found.ct_set:g}, the settings say {ratio:g}: which is it?"
-        yield Finding(about, Grade.WARNING, sentence)
-
-
-def _agreement(about: str, found: Commissioning) -> Finding:
-    shown = " / ".join(f"{v:.0f} V {a:.2f} A" for v, a in zip(found.volts, found.amperes, strict=True))
-    both = f"power {found.power_w:.1f} W, sum of V x I x PF {found.computed_w:.1f} W ({shown})"
-    if not found.volts:
-        return Finding(about, Grade.WARNING, "its register map names no voltages: P = sum of V x I x PF is unchecked")
-    if not found.fits:
-        hint = "wrong map, word order, ratio, or a current transformer that is missing or the wrong way round"
-        return Finding(about, Grade.WRONG, f"{both} differ by more than 5 %: {hint}")
-    if found.power_w < -5:
-        return Finding(about, Grade.WRONG, f"{both}: it is negative, a current transformer is the wrong way round")
-    return Finding(about, Grade.OK, f"{both} agree")
 
 
 def _wall_clock(clock: Clock) -> Finding:

@@ -9,8 +9,9 @@ from typing import Annotated
 import structlog
 import typer
 
-from edge_agents.check import Grade, examine
+from edge_agents.check import examine
 from edge_agents.compose import clock_of
+from edge_agents.findings import Grade
 from edge_agents.refusal import refuse
 from edge_agents.settings import BadConfig, load_folder, load_settings
 

@@ -5,6 +5,7 @@ Both work on files alone; the agent that bills uses the same detector and the sa
 
 import csv
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,13 @@ import typer
 from pydantic import ValidationError
 
 from edge_agents.detector import DetectorProfile
+from edge_agents.drivers.recording import BadFile, read_samples
 from edge_agents.power_curve import Sample, running_intervals, sample_period_ms, thinned_to
-from edge_agents.power_files import BadFile, read_labels, read_samples
+from edge_agents.power_files import read_labels
 from edge_agents.refusal import refuse
-from edge_agents.settings import ProfileSettings
 from edge_agents.teaching import BILLABLE_PERIOD_MS, CannotTeach, Teaching
 from edge_agents.teaching import teach as learn
+from wire.profiles import ProfileSettings
 
 HOLE_PERIODS = 5
 
@@ -72,6 +74,8 @@ def detect(
         samples, known = read_samples(trace), read_profile(profile)
     except BadFile as error:
         refuse(str(error))
+    if not math.isfinite(period):
+        refuse(f"--period {period} is no number of seconds")
     native, wanted = sample_period_ms(samples), round(period * 1000)
     slow = max(native, wanted)
     if slow > BILLABLE_PERIOD_MS and not allow_indicative:

@@ -28,9 +28,11 @@ def address_of(settings: AgentSettings) -> BrokerAddress:
     if settings.credential_file is None:
         return address if address.username else replace(address, username=settings.agent)
     try:
-        lines = settings.credential_file.read_text(encoding="utf-8").splitlines()
+        lines = settings.credential_file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise BadConfig(f"credential_file {settings.credential_file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadConfig(f"credential_file {settings.credential_file}: is not text in UTF-8") from None
     if not lines or not lines[0].strip():
         raise BadConfig(f"credential_file {settings.credential_file}: its first line should be the password")
     return replace(address, username=settings.agent, password=lines[0].strip())

@@ -14,13 +14,15 @@ from pydantic import ValidationError
 from edge_agents.command_book import write_durably
 from edge_agents.commands import Refusal
 from edge_agents.detector import DetectorProfile
-from edge_agents.settings import ProfileSettings
 from edge_agents.watch import Watched
 from wire.commands import Config
 from wire.errors import BadPayload
 from wire.messages import decode, encode
+from wire.profiles import ProfileSettings
 
 log = structlog.get_logger(__name__)
+
+CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Desired:
     """The configuration in force, in one file of the agent's folder."""
 
     def __init__(self, path: Path, agent: str) -> None:
-        """Read what was applied before. A file that cannot be read is left alone and does not count."""
+        """Read what was applied before. A file that is none of ours is left alone and does not count. Raises OSError
+        where it may not be read."""
         self._path = path
         self._agent = agent
         self.applied: Config | None = None
@@ -82,9 +85,25 @@ class Desired:
         """The version in force, 0 where none ever arrived."""
         return 0 if self.applied is None else self.applied.version
 
+    def profile(self, inst: str) -> DetectorProfile | None:
+        """Return the profile that the county wants for an instrument, None where the settings file counts."""
+        return self._profiles.get(inst)
+
     def watched(self, settings: Sequence[Watched]) -> list[Watched]:
-        """Return what is watched, with the profiles in force."""
-        return [replace(one, profile=self._profiles.get(one.inst, one.profile)) for one in settings]
+        """Return what is watched, with the profiles in force. The log says where that is not the settings file's."""
+        for one in settings:
+            profile = self.profile(one.inst)
+            if profile is not None and profile.sha256 != one.profile.sha256:
+                log.info(
+                    "the county's configuration counts, not the profile of the settings file",
+                    agent=self._agent,
+                    inst=one.inst,
+                    version=self.version,
+                    on_w=profile.on_w,
+                    on_w_of_file=one.profile.on_w,
+                    profile=profile.sha256,
+                )
+        return [replace(one, profile=self.profile(one.inst) or one.profile) for one in settings]
 
     def keep(self, config: Config, profiles: Mapping[str, DetectorProfile]) -> None:
         """Write down, durably, what is applied from now on. Raises OSError: then nothing changed."""

@@ -7,14 +7,13 @@ samples stopped: nothing is guessed. The state is a frozen value that JSON carri
 or any way of cutting the readings into portions, gives the same intervals.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from edge_agents.drivers.base import Quality, Reading
 from wire.messages import PowerState
+from wire.profiles import ProfileSettings
 
 BILLABLE_PERIOD_MS = 10_000
 """A meter that is read less often than this is good for a hint, not for an invoice."""
@@ -54,12 +53,12 @@ class DetectorProfile:
 
     def canonical(self) -> str:
         """Return the one JSON text of this profile."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return ProfileSettings(**asdict(self)).canonical()
 
     @property
     def sha256(self) -> str:
         """Return the hash by which records and people cite this profile."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()
+        return ProfileSettings(**asdict(self)).sha256
 
 
 def profile_from_catalogue(

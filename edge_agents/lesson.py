@@ -29,6 +29,8 @@ from edge_agents.power_curve import (
 MARGIN = 1.5
 DOWN_FLOOR_MS = 60_000
 UP_FLOOR_MS = 15_000
+BELOW_NOTHING_W = 5.0
+"""Further below nothing than a meter's own error."""
 
 
 class LabelState(StrEnum):
@@ -74,16 +76,20 @@ class Lesson:
         labels = sorted(labels, key=lambda label: label.start_ms)
         if any(b.start_ms < a.end_ms for a, b in pairwise(labels)):
             raise CannotTeach("two labelled intervals overlap")
-        times = [t for t, _ in samples]
+        if len(samples) < 2:
+            raise CannotTeach("the recording holds one sample" if samples else "the recording holds no sample")
+        times, period_ms = [t for t, _ in samples], sample_period_ms(samples)
         idle: list[tuple[Label, Sequence[Sample]]] = []
         active: list[Sequence[Sample]] = []
         runs: list[tuple[int, int]] = []
         for label in labels:
             inside = samples[bisect_left(times, label.start_ms) : bisect_left(times, label.end_ms)]
+            if label.state is not LabelState.AMBIGUOUS:
+                _lies_within(label, inside, (times[0], times[-1]), period_ms)
             if label.state is LabelState.RUNNING:
                 runs.append((label.start_ms, label.end_ms))
-                active += [inside] if inside else []
-            elif label.state is not LabelState.AMBIGUOUS and inside:
+                active.append(inside)
+            elif label.state is not LabelState.AMBIGUOUS:
                 idle.append((label, inside))
         if not idle:
             raise CannotTeach("no sample is labelled off or standby: record each idle level for two minutes")
@@ -100,8 +106,16 @@ class Lesson:
             )
         )
         # First what was held for a minute: what is shorter is a spike, and the dwell keeps those out.
-        ceilings = tuple(dict.fromkeys((max(held, default=usual), max(dithered, default=usual), usual)))
-        return Lesson(samples, sample_period_ms(samples), labels, runs, idle, active, ceilings)
+        found = (max(held, default=usual), max(dithered, default=usual), usual)
+        # A meter that shows a little less than nothing while idle says that there is nothing.
+        ceilings = tuple(dict.fromkeys(max(0.0, ceiling) for ceiling in found))
+        lesson = Lesson(samples, period_ms, labels, runs, idle, active, ceilings)
+        working = lesson.working_w(ceilings[0])
+        if working is not None and working < -BELOW_NOTHING_W:
+            raise CannotTeach(
+                f"the power is negative while it runs ({working:g} W): a current transformer is the wrong way round"
+            )
+        return lesson
 
     def working_w(self, ceiling_w: float) -> float | None:
         """The usual power of a run. Of one that is made of short bursts, the power of the bursts."""
@@ -189,7 +203,7 @@ class Lesson:
         low = percentile(standby, 0.05)
         high = percentile(off, 0.95) if off else 0.0
         between = (low + high) / 2 if low > high else high
-        return round(min(between, off_w), 3)
+        return round(min(max(0.0, between), off_w), 3)
 
     def longest_spike(self, on_w: float) -> int:
         """The longest time above `on_w` while idle: first sample above to first that is not; a group counts as one."""
@@ -280,6 +294,19 @@ class Lesson:
         total = sum(b - a for a, b in self.runs)
         if total and wrong_ms > 0.01 * total + 2 * len(self.runs) * self.period_ms:
             yield f"the profile does not explain its own recording: {wrong_ms / 1000:g} of {total / 1000:g} s are wrong"
+
+
+def _lies_within(label: Label, inside: Sequence[Sample], recorded: tuple[int, int], period_ms: int) -> None:
+    """Raise CannotTeach for an interval that nobody recorded: it was labelled on another day or by another clock."""
+    slack = max(LONGEST_HELD_MS, period_ms)
+    if inside and label.start_ms >= recorded[0] - slack and label.end_ms <= recorded[1] + slack:
+        return
+    what = "lies outside of what was recorded" if inside else "holds no sample"
+    start, end, first, last = (f"{ms / 1000:.15g} s" for ms in (label.start_ms, label.end_ms, *recorded))
+    raise CannotTeach(
+        f"the interval labelled {label.state.value} from {start} to {end} {what}: "
+        f"the recording goes from {first} to {last}"
+    )
 
 
 def _just_above(ceiling_w: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import structlog
 
 from edge_agents.command_book import CommandBook
 from edge_agents.commands import Circumstances, Refusal, id_of, refusal
-from edge_agents.desired import Desired, judged
+from edge_agents.desired import CONFIG_FILE, Desired, judged
 from edge_agents.lane import Replay
 from edge_agents.live_teaching import LiveTeaching, Noted
 from edge_agents.records import Detail
@@ -66,7 +66,7 @@ class Orders:
     def open(self) -> None:
         """Read what was remembered. Raises OSError where the folder cannot be used."""
         self._book = CommandBook(self._folder / "commands.json", self._clock.now_ms())
-        self.desired = Desired(self._folder / "config.json", self._agent)
+        self.desired = Desired(self._folder / CONFIG_FILE, self._agent)
 
     def close(self) -> None:
         """End what is still being learnt."""

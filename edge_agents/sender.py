@@ -16,9 +16,10 @@ import structlog
 from edge_agents.lane import NOT_ACCEPTED_AFTER_S, RESEND_AFTER_S, Lane, Replay
 from edge_agents.outbox import AckOutcome, Outbox
 from edge_agents.records import Detail
-from edge_agents.trouble import LOSSES, REST_S, ConnectionLosses, Trouble
+from edge_agents.trouble import REST_S, Trouble
 from wire.client import BrokerAddress, Delivery, MqttClient, Publication
 from wire.commands import Refused
+from wire.connection_losses import LOSSES, ConnectionLosses
 from wire.errors import WireError
 from wire.messages import Ack, ServerState, decode
 from wire.topics import SERVER_STATES, Channel, all_down, down, up

@@ -3,13 +3,20 @@
 All of it is frozen and carried by JSON: the spool keeps it in the same transaction as the records.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from statistics import median_low
 
+from edge_agents.detector import BILLABLE_PERIOD_MS
 from edge_agents.drivers.base import Quality, Reading
 from edge_agents.hole_evidence import BELIEVED_AHEAD_MS, HOUR_MS, ROUNDING_WH, HoleEvidence
 from wire.messages import ClockQuality, Odometer, Power, PowerState
 
 MAX_WAITING_SAMPLES = 4_000
+SLOW_SPACING_MS = round(1.05 * BILLABLE_PERIOD_MS)
+"""Readings are never quite on time: a meter that is asked every ten seconds is not slow."""
+PACE_SAMPLES = 9
+LEAST_PACE_SAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,35 @@ class Sum:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How often samples really come, whatever the settings say. `spacings` are the newest ones between two samples with
+    no hole between them; `was_slow`: at some sample of the record in the making they were mostly above ten seconds."""
+
+    sampled_ms: int | None = None
+    spacings: tuple[int, ...] = ()
+    was_slow: bool = False
+
+    def with_samples(self, times: Iterable[int]) -> "Pace":
+        """Return the pace with more samples. One late reading, or two, make no meter slow: the usual spacing counts."""
+        last, spacings, slow = self.sampled_ms, self.spacings, self.was_slow
+        for at in times:
+            if last is not None:
+                spacings = (*spacings, at - last)[-PACE_SAMPLES:]
+                if at - last > SLOW_SPACING_MS and len(spacings) >= LEAST_PACE_SAMPLES:
+                    slow = slow or median_low(spacings) > SLOW_SPACING_MS
+            last = at
+        return Pace(last, spacings, slow)
+
+    def behind_hole(self) -> "Pace":
+        """Return the pace at the end of a hole: how long that was says nothing of the pace."""
+        return replace(self, sampled_ms=None)
+
+    def begun(self) -> "Pace":
+        """Return the pace at the begin of a record."""
+        return replace(self, was_slow=False) if self.was_slow else self
+
+
+@dataclass(frozen=True, slots=True)
 class BootGap:
     """The hole before this boot, which only the wall clock measures: its length is `base_ms` + the clock's offset.
 
@@ -79,7 +115,7 @@ class SessionState:
     `recorded` is the odometer of the last record: what a reader of the stream knows.
     `hole_ms` is the length of the hole just left, `new_boot` that the agent waits for the first time of another boot.
     `boot_gap` is kept until the clock is sure: then the length of the hole before this boot is known.
-    `evidence` is what the next gap record can say of its hole.
+    `evidence` is what the next gap record can say of its hole, `pace` how often samples really come.
     """
 
     boot: str
@@ -106,6 +142,7 @@ class SessionState:
     new_boot: bool = False
     boot_gap: BootGap | None = None
     evidence: HoleEvidence = field(default_factory=HoleEvidence)
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def odometer(self) -> Odometer:

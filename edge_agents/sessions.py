@@ -9,6 +9,7 @@ number the next record will get, so that a record is final, its session id inclu
 * A hole becomes one `gap` record, written when the state after it is known (or after `GAP_SLICE_MS` of a meter
   that stays silent). An open session survives a hole if the instrument is still running behind it. The record says what
   the energy register tells of the hole (hole_evidence); what follows from it is not decided here.
+* Above ten seconds between two samples, by the settings or as they usually come, a record is `indicative`.
 * Across a boot the hole lies at the end of the old boot's time line, as long as the wall clock says; the new
   boot's time line starts with the first settled interval.
 """
@@ -23,6 +24,7 @@ from edge_agents.session_state import (
     BootGap,
     Labels,
     Meter,
+    Pace,
     SessionState,
     Sum,
     driven,
@@ -72,6 +74,7 @@ class _Writer:
         start = s.upto_ms if empty else s.from_ms
         session = session_id(self.meter.inst, self.stream, self.next_seq) if opens else s.session
         total = Sum() if empty else s.sum
+        always = (INDICATIVE,) if s.pace.was_slow else self.always
         expected = round((s.upto_ms - start) / self.meter.period_ms)
         self.records.append(
             UsageRecord(
@@ -80,7 +83,7 @@ class _Writer:
                 ts=timestamp(s.upto_ms + s.wall_offset_ms), ts_q=s.quality,
                 power_w=total.power(), energy_wh=s.energy_wh,
                 energy_q=energy_q or _energy_quality(s),
-                samples=total.samples, missed=max(0, expected - total.samples), flags=(*flags, *self.always),
+                samples=total.samples, missed=max(0, expected - total.samples), flags=(*flags, *always),
                 reason=reason, edge_unc_ms=edge_unc_ms, detail=detail or {},
             )
         )  # fmt: skip
@@ -121,7 +124,7 @@ def resumed(
 
     In a new boot the record in the making is written first: it belongs to the old boot's time line.
     """
-    state = replace(state, inferred=True, waiting=())
+    state = replace(state, inferred=True, waiting=(), pace=Pace(was_slow=state.pace.was_slow))
     if state.boot == labels.boot or state.new_boot:
         return state, []
     # The new boot's time cannot say what the register may have done since.
@@ -178,6 +181,7 @@ def _drive(s: SessionState, interval: Interval) -> SessionState:
     evidence = s.evidence
     if known and s.energy_wh is not None:
         evidence = evidence.driven(s.waiting[:n], interval.from_ms, interval.to_ms)
+    pace = s.pace.with_samples(at for at, _ in s.waiting[:n]) if known else s.pace.behind_hole()
     return replace(
         s,
         upto_ms=interval.to_ms,
@@ -187,6 +191,7 @@ def _drive(s: SessionState, interval: Interval) -> SessionState:
         went_stale=s.went_stale and not known,
         inferred=s.inferred and not known,
         evidence=evidence,
+        pace=pace,
     )
 
 
@@ -224,7 +229,9 @@ def _changed(writer: _Writer, s: SessionState, new: PowerState) -> SessionState:
 
 
 def _begun(s: SessionState) -> SessionState:
-    return replace(s, from_ms=s.upto_ms, sum=Sum(), energy_fell=False, energy_jumped=False, recorded=s.odo)
+    return replace(
+        s, from_ms=s.upto_ms, sum=Sum(), energy_fell=False, energy_jumped=False, recorded=s.odo, pace=s.pace.begun()
+    )
 
 
 def _energy_quality(s: SessionState) -> EnergyQuality:

@@ -14,6 +14,7 @@ catalogue = { standby_w = 60, idle_w = 250, running_w = 4200, run_threshold_w = 
 
 import json
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,9 +23,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from edge_agents.detector import DetectorProfile, profile_from_catalogue
 from edge_agents.drivers import modbus
 from edge_agents.drivers.base import BadDriverSetting
-from edge_agents.drivers.modbus_line import LineAddress
+from edge_agents.drivers.modbus_line import LineAddress, Place
 from wire.client import BrokerAddress
 from wire.ids import is_wire_id
+from wire.profiles import ProfileSettings
 
 PEAK_FACTOR = 4.0
 """Heaters and motors that start take more than the running power of the catalogue, but not this many times more."""
@@ -45,12 +47,19 @@ def _broker(text: str) -> str:
     return text
 
 
-_Lines = dict[tuple[str, str, int], tuple[LineAddress, str]]
 WireId = Annotated[str, AfterValidator(_wire_id)]
 
 
+@dataclass
+class _Meters:
+    """Who reads which line (the first to name it) and which unit on it (all, with the register of their power)."""
+
+    lines: dict[Place, tuple[LineAddress, str]] = field(default_factory=dict)
+    units: dict[tuple[Place, int], list[tuple[int | None, str]]] = field(default_factory=dict)
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CatalogueLevels(_Section):
@@ -63,20 +72,6 @@ class CatalogueLevels(_Section):
     up_ms: int = Field(10_000, ge=0)
     down_ms: int = Field(60_000, ge=0)
     max_hole_ms: int = Field(30_000, ge=1)
-
-
-class ProfileSettings(_Section):
-    """A detector profile written out, as commissioning found it: watts and milliseconds."""
-
-    on_w: float
-    off_w: float
-    standby_w: float
-    up_ms: int = Field(10_000, ge=0)
-    down_ms: int = Field(60_000, ge=0)
-    max_hole_ms: int = Field(30_000, ge=1)
-    level_ms: int = Field(10_000, ge=0)
-    narrow: bool = False
-    version: int = 1
 
 
 class InstrumentSettings(_Section):
@@ -161,39 +156,51 @@ def load_settings(path: Path) -> AgentSettings:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadConfig(f"{path}: {where + ': ' if where else ''}{first['msg']}") from None
-    _agree_on_lines(path, settings, {})
-    return _absolute(settings, path.resolve().parent)
+    settings = _absolute(settings, path.resolve().parent)
+    _agree_on_meters(path, settings, _Meters())
+    return settings
 
 
-def _agree_on_lines(file: Path, settings: AgentSettings, lines: _Lines) -> None:
-    """Note the meter lines of one agent in `lines`. Raises BadConfig where two meters want one line in two ways."""
+def _agree_on_meters(file: Path, settings: AgentSettings, meters: _Meters) -> None:
+    """Note what the meters of one agent are in `meters`. Raises BadConfig where two of them want one line in two ways,
+    or where two instruments read the same power: each would be billed for the use of both."""
     for item in settings.instruments:
         if item.driver != "modbus":
             continue
         try:
-            address = modbus.parsed(item.params).address()
+            params = modbus.parsed(item.params)
+            address, channel = params.address(), modbus.channel_of(params)
         except BadDriverSetting:
             continue  # said by whoever builds the driver, with the name of the setting
-        first, who = lines.setdefault(address.place, (address, item.id))
+        first, who = meters.lines.setdefault(address.place, (address, item.id))
         if first.manners != address.manners:
             raise BadConfig(
                 f"{file}: instrument {item.id}: {address} is the line of {who} too, with other settings; "
                 "baudrate, parity, stopbits, timeout_s and retries are the line's and must be the same"
             )
+        unit = meters.units.setdefault((address.place, params.unit), [])
+        for other, same in unit:
+            if other == channel or None in (other, channel):
+                raise BadConfig(
+                    f"{file}: instrument {item.id}: unit {params.unit} at {address} is the meter of {same} already, so "
+                    "its use would count twice; only a meter of several channels serves several instruments, each with "
+                    'a map of its own (path = "...") that reads another channel\'s power'
+                )
+        unit.append((channel, item.id))
 
 
 def load_folder(folder: Path) -> list[AgentSettings]:
-    """Read every `*.toml` and `*.json` of a folder. Raises BadConfig, also for one agent or data folder used twice, or
-    for a meter line that two agents want in two ways."""
+    """Read every `*.toml` and `*.json` of a folder. Raises BadConfig, also for one agent, data folder or meter used
+    twice, or for a meter line that two agents want in two ways."""
     files = sorted(p for p in folder.iterdir() if p.suffix in (".toml", ".json"))
     if not files:
         raise BadConfig(f"{folder}: holds no *.toml or *.json file of an agent")
     fleet: list[AgentSettings] = []
     seen: dict[object, Path] = {}
-    lines: _Lines = {}
+    meters = _Meters()
     for file in files:
         settings = load_settings(file)
-        _agree_on_lines(file, settings, lines)
+        _agree_on_meters(file, settings, meters)
         for thing in (settings.agent, settings.data_dir):
             if thing in seen:
                 raise BadConfig(f"{file}: {thing} is already used by {seen[thing]}")

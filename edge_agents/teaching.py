@@ -47,7 +47,8 @@ class Teaching:
 
 
 def teach(samples: Sequence[Sample], labels: Sequence[Label]) -> Teaching:
-    """Learn a profile. Raises CannotTeach for overlapping labels, or without idle samples to rise above."""
+    """Learn a profile. Raises CannotTeach for labels that overlap or lie outside of the recording (`ambiguous` ones
+    may), without idle samples to rise above, or for runs of negative power."""
     lesson = Lesson.of(samples, labels)
     best: tuple[tuple[int, int, int], float, DetectorProfile] | None = None
     for rank, (ceiling_w, profile) in enumerate(lesson.candidates()):

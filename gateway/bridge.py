@@ -8,16 +8,18 @@ import structlog
 from gateway.batcher import Batcher
 from gateway.command_desk import CommandDesk
 from gateway.metrics import GatewayMetrics
+from gateway.name_guard import NameGuard
 from gateway.replays import Replays
 from gateway.settings import GatewaySettings
 from gateway.shard import Shard
 from gateway.telemetry_pipe import TelemetryPipe
 from gateway.usage_pipe import UsagePipe
-from gateway.watch import Watch
+from gateway.watch import NAME_TAKEN, Watch
+from store.alerts import raise_alert
 from store.database import Database
 from store.ledger import StreamMark
 from store.series import SeriesStore
-from wire.client import BrokerAddress, Delivery, MqttClient, Publication
+from wire.client import BrokerAddress, Delivery, MqttClient, Publication, SubscriptionDenied
 from wire.clock import Clock
 from wire.commands import Refused
 from wire.messages import Ack, ServerState, encode, timestamp
@@ -54,11 +56,14 @@ class Gateway:
     ) -> None:
         name = settings.gateway_name
         self._name = name
+        self._username = address.username
+        self._database = database
         self._clock = clock
         self._shard = Shard.parse(settings.shard) if settings.shard else None
         self._stopped = threading.Event()
         self._saying = threading.Lock()
-        self._say_again = threading.Thread(target=self._repeat, name=f"{name}-state", daemon=True)
+        self._say_now = threading.Event()
+        self._sayer = threading.Thread(target=self._say_always, name=f"{name}-state", daemon=True)
         self.metrics = metrics
         telemetry_pipe = TelemetryPipe(
             database, series, clock, self._acknowledge_telemetry, metrics, checkpoint, self._refuse
@@ -88,21 +93,27 @@ class Gateway:
         def subscription(channel: Channel) -> str:
             return shared(settings.share_group, all_up(channel)) if settings.share_group else all_up(channel)
 
+        self._guard = NameGuard(name, self._leave, self._tell_name_taken, self._come_back)
         self._usage_client = MqttClient(
             address,
             f"{name}-usage",
             subscriptions=[subscription(Channel.USAGE), all_up(Channel.STATE), all_up(Channel.BIRTH)],
             clean_session=settings.share_group is not None,
             will=lambda: self._server_state(online=False),
-            on_connect=self._say_online,
+            on_connect=self._guard.connected,
+            on_disconnect=self._guard.lost,
+            on_unreachable=self._guard.unreachable,
+            on_subscribed=self._say_now.set,
             on_delivery=lambda delivery: self._take(self._usage, delivery),
             once_in_hand=True,
+            tells_outages=False,
         )
         self._telemetry_client = MqttClient(
             address,
             f"{name}-telemetry",
             subscriptions=[subscription(Channel.TELEMETRY)],
             clean_session=settings.share_group is not None,
+            on_subscribed=self._say_now.set,
             on_delivery=lambda delivery: self._take(self._telemetry, delivery),
             once_in_hand=True,
         )
@@ -119,21 +130,28 @@ class Gateway:
             every_s=settings.replay_every_s,
         )
 
-        self._watch = Watch(database, clock, usage_pipe.skews.known)
+        self._watch = Watch(database, clock, usage_pipe.skews.known, usage_pipe.profiles.known)
 
     def start(self, timeout_s: float = 15.0) -> None:
-        """Connect and begin. Raises BrokerRefused or TimeoutError where the broker cannot be had now."""
+        """Connect and begin. Raises BrokerRefused or TimeoutError where the broker cannot be had now; where it does not
+        let us read SubscriptionDenied, a BrokerRefused: no agent was told that we are there."""
         self._usage.start()
         self._telemetry.start()
         self._replays.start()
         self._desk.start()
         self._watch.start()
+        self._guard.start()
+        self._sayer.start()
         self._telemetry_client.start()
-        self._usage_client.start()
-        self._say_again.start()
         try:
-            self._telemetry_client.wait_connected(timeout_s)
-            self._usage_client.wait_connected(timeout_s)
+            # First, so that nobody is told that we are there before it is known that we hear all.
+            self._telemetry_client.wait_subscribed(timeout_s)
+            self._usage_client.start()
+            self._usage_client.wait_subscribed(timeout_s)
+        except SubscriptionDenied:
+            why = self._why_denied()
+            self.stop()
+            raise SubscriptionDenied(why) from None
         except BaseException:
             self.stop()
             raise
@@ -144,6 +162,8 @@ class Gateway:
             if self._stopped.is_set():
                 return
             self._stopped.set()
+        self._say_now.set()
+        self._guard.stop(timeout_s)
         self._usage_client.publish_and_wait(self._server_state(online=False), 2.0)
         self._watch.stop(timeout_s)
         self._replays.stop(timeout_s)
@@ -159,21 +179,65 @@ class Gateway:
         """Whether both connections that records come on are up."""
         return self._usage_client.connected and self._telemetry_client.connected
 
+    def why_not_ready(self) -> str | None:
+        """Return a sentence that says why no records come in, None where they do."""
+        if self._guard.resting:
+            return f"another gateway connects as {self._name}: give each its own OPENLAB_GATEWAY_NAME"
+        if self._denied:
+            return self._why_denied()
+        return None if self.connected else "not connected to the broker"
+
+    @property
+    def _denied(self) -> tuple[str, ...]:
+        return self._usage_client.denied + self._telemetry_client.denied
+
+    def _why_denied(self) -> str:
+        said = f"the broker refuses the subscriptions {', '.join(self._denied)}"
+        if all(topic.startswith("$share/") for topic in self._denied):
+            return f"{said}: it cannot share them (NATS cannot). Instead of OPENLAB_SHARE_GROUP set OPENLAB_SHARD"
+        return f"{said}: OPENLAB_BROKER_USERNAME ({self._username}) is not a gateway's login there"
+
     def _take(self, pipe: Batcher, delivery: Delivery) -> None:
         if self._shard is None or self._shard.owns_topic(delivery.topic):
             pipe.put(delivery)
         else:
             delivery.ack()  # the gateway of that shard has its own copy, in its own session
 
-    def _say_online(self) -> None:
+    def _say(self) -> None:
+        """Say whether we are there: nobody is who may not hear what agents send."""
         # Never after the good-bye, which would stay retained behind it.
         with self._saying:
-            if not self._stopped.is_set():
-                self._usage_client.publish(self._server_state(online=True))
+            if not self._stopped.is_set() and self._usage_client.subscribed:
+                if self._denied:
+                    log.error("this gateway hears nothing", gateway=self._name, why=self._why_denied())
+                self._usage_client.publish(self._server_state(online=not self._denied))
 
-    def _repeat(self) -> None:
-        while not self._stopped.wait(STATE_EVERY_S):
-            self._say_online()
+    def _say_always(self) -> None:
+        # Here and not on the network threads: what holds a lock around `publish` must not wait in a callback.
+        while not self._stopped.is_set():
+            self._say_now.wait(STATE_EVERY_S)
+            self._say_now.clear()
+            self._say()
+
+    def _leave(self) -> None:
+        # In an orderly way, so without a last will: the other one of this name is there. This connection first: it must
+        # not come back once more and make the other one stay away too.
+        self._usage_client.stop()
+        self._telemetry_client.stop()
+        self._desk.stop()
+
+    def _come_back(self) -> None:
+        self._desk.start()
+        self._telemetry_client.start()
+        self._usage_client.start()
+
+    def _tell_name_taken(self) -> None:
+        detail = "two gateways connect under this name in turn; give each its own OPENLAB_GATEWAY_NAME"
+        try:
+            with self._database.write() as session:
+                raise_alert(session, NAME_TAKEN, self._name, detail, self._clock.now_ms(), owner="")
+        except Exception as error:  # noqa: BLE001 - a database that is away now; the next fight tells it
+            log.warning("could not raise an alert", rule=NAME_TAKEN, error=repr(error))
 
     def _server_state(self, *, online: bool) -> Publication:
         state = ServerState(online=online, gateway=self._name, ts=timestamp(self._clock.now_ms()))

@@ -14,6 +14,7 @@ def main() -> None:
 
         from gateway import commanding, running
         from wire.commands import Op
+        from wire.ids import new_ulid
     except ImportError as missing:
         sys.stderr.write(
             f"openlab-gateway needs the gateway extra ({missing.name} is missing): pip install 'openlab[gateway]'\n"
@@ -55,20 +56,24 @@ def main() -> None:
         by: str = by_option,
         arg: list[str] = typer.Option([], help="key=value; a value may be JSON. Repeat for more."),
         wait: float = typer.Option(10.0, help="Seconds the command is good for, and waited for.", min=1, max=3600),
+        again: str = typer.Option("", "--id", help="Of a command without an answer: ask for the answer again."),
     ) -> None:
         """Send one command to an agent and print its answer (JSON). Exit 0: done; 1: refused, failed or no answer.
 
         Example: openlab-gateway command xc-h01-01 read_now --by wang
         """
         try:
-            args = commanding.parsed(arg)
+            args, command_id = commanding.parsed(arg), again or new_ulid()
             with commanding.office() as at:
-                reply = commanding.order(at, agent, op, args, by, wait)
+                reply = commanding.order(at, agent, op, args, by, wait, command_id)
         except running.CannotRun as reason:
             sys.stderr.write(f"openlab-gateway: {reason}\n")
             raise SystemExit(2) from None
         if reply is None:
-            sys.stderr.write(f"openlab-gateway: {agent} did not answer within {wait:g} s\n")
+            sys.stderr.write(
+                f"openlab-gateway: {agent} did not answer within {wait:g} s; the same command again, with "
+                f"--id {command_id}, gets the answer of what it did and is not done twice\n"
+            )
             raise SystemExit(1)
         typer.echo(reply.model_dump_json(by_alias=True, indent=2))
         raise SystemExit(0 if reply.outcome == "done" else 1)

@@ -32,7 +32,12 @@ class CommandDesk:
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[threading.Event, list[Reply]]] = {}
         self._client = MqttClient(
-            address, name, subscriptions=[all_up(Channel.REPLY)], clean_session=True, on_delivery=self._take
+            address,
+            name,
+            subscriptions=[all_up(Channel.REPLY)],
+            clean_session=True,
+            on_delivery=self._take,
+            tells_outages=False,
         )
 
     def start(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from ulid import ULID
 
 from gateway.command_desk import CommandDesk
 from gateway.running import CannotRun, broker_address, open_ledger, settings_of_environment
@@ -21,8 +22,8 @@ from store.tables.audit import AuditEvent
 from store.tables.registry import Agent, Metering
 from wire.client import BrokerRefused
 from wire.clock import Clock, from_ms, open_clock
-from wire.commands import Command, Config, Op, ProfileFields, Reply, desired_config
-from wire.ids import new_ulid
+from wire.commands import REMEMBERED_MS, Command, Config, Op, ProfileFields, Reply, desired_config
+from wire.ids import is_stream_id, new_ulid
 
 CONNECT_S = 10.0
 THRESHOLDS = frozenset({"on_w", "off_w", "standby_w"})
@@ -58,12 +59,25 @@ def office() -> Iterator[Office]:
         database.dispose()
 
 
-def order(at: Office, agent: str, op: Op, args: Mapping[str, JsonValue], by: str, wait_s: float) -> Reply | None:
-    """Send one command and return the answer, None where none came. Both are audited. Raises CannotRun."""
+def order(
+    at: Office,
+    agent: str,
+    op: Op,
+    args: Mapping[str, JsonValue],
+    by: str,
+    wait_s: float,
+    command_id: str | None = None,
+) -> Reply | None:
+    """Send one command and return the answer, None where none came. Both are audited. Raises CannotRun.
+
+    With the `command_id` of one that was sent before, the agent gives the answer it gave, or executes what never came.
+    """
     try:
         command = at.desk.command(op, args, by, lifetime_s=wait_s)
     except ValidationError as error:
         raise CannotRun(f"the command is not one: {error.errors(include_url=False)[0]['msg']}") from None
+    if command_id is not None:
+        command = command.model_copy(update={"id": _still_known(command_id, at.clock)})
     with at.database.write() as session:
         _audit(session, at.clock, agent, by, SENT, _words(command))
     reply = at.desk.ask(agent, command, wait_s)
@@ -71,6 +85,19 @@ def order(at: Office, agent: str, op: Op, args: Mapping[str, JsonValue], by: str
     with at.database.write() as session:
         _audit(session, at.clock, agent, by, ANSWERED, said | {"code": "" if reply is None else reply.code})
     return reply
+
+
+def _still_known(command_id: str, clock: Clock) -> str:
+    """Return the id of a command that agents still remember. Raises CannotRun: an older one would be executed twice."""
+    try:
+        made_ms = ULID.from_str(command_id).milliseconds if is_stream_id(command_id) else None
+    except ValueError:
+        made_ms = None
+    if made_ms is None:
+        raise CannotRun(f"{command_id} is not the id of a command")
+    if clock.now_ms() - made_ms >= REMEMBERED_MS:
+        raise CannotRun(f"command {command_id} is older than 24 h: no agent remembers whether it was executed")
+    return command_id
 
 
 def configure(at: Office, agent: str, by: str, version: int | None = None) -> Config:

@@ -73,7 +73,7 @@ def run(until: threading.Event, checkpoint: Callable[[str], None] = no_checkpoin
             page = HealthPage(
                 settings.metrics_host,
                 settings.metrics_port,
-                lambda: None if gateway.connected else "not connected to the broker",
+                gateway.why_not_ready,
                 lambda: generate_latest(metrics.registry),
             )
         gateway.start()

@@ -14,6 +14,7 @@ from gateway.boots import Boots, hear
 from gateway.decode import Place, Rejected, Understood, understand
 from gateway.isolating import one_by_one_where_needed
 from gateway.metrics import GatewayMetrics
+from gateway.profiles import Profiles
 from gateway.refusing import refusals
 from gateway.skew import Skews
 from store.alerts import raise_alert
@@ -72,6 +73,7 @@ class UsagePipe:
         self._boots: Boots = {}
         self._memory = ChainMemory()
         self.skews = Skews()
+        self.profiles = Profiles()
 
     def handle(self, batch: Sequence[Delivery]) -> None:
         """Commit one batch and acknowledge it to its agents. Raises for what may work later; then nothing was kept."""
@@ -100,9 +102,12 @@ class UsagePipe:
         self._boots = boots
         if result is not None:
             self._memory.keep(result.pending)
+        for agent, birth in work.births:
+            self.profiles.born(agent, birth)
         for arrival in arrivals:
             if arrival.record is not None:
                 self.skews.note(arrival.agent_id, now_ms, arrival.record.ts)
+                self.profiles.told(arrival.agent_id, arrival.record)
         self._checkpoint("committed")
         for (agent, stream), mark in marks.items():
             self._acknowledge(agent, stream, mark)

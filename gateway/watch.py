@@ -8,13 +8,15 @@ here: a person says that it has been dealt with. Times are those of the process'
 import json
 import threading
 from collections.abc import Callable, Set
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from gateway.cause import Cause
+from gateway.metering_watch import NOT_METERED, PROFILE_DIFFERS, MeteringWatch
+from gateway.profiles import NamedProfiles
 from store.alerts import clear_alert, raise_alert
 from store.database import Database
 from store.liveness import SILENT_AFTER, counts_as_online, meterings_in_force, on_duty
@@ -32,30 +34,25 @@ CALM_AFTER = timedelta(hours=1)
 NEVER_HEARD_AFTER = timedelta(minutes=10)
 
 OFFLINE, NEVER_HEARD, SKEWED, WRONG_CLOCK = "agent_offline", "agent_never_heard", "clock_skew", "clock_wrong"
-GAP, SILENT, TWINS = "usage_gap", "sensor_silent", "duplicate_identity"
+GAP, SILENT, TWINS, NAME_TAKEN = "usage_gap", "sensor_silent", "duplicate_identity", "gateway_name_taken"
 _TAKE_TIME = [RecordKind.TICK.value, RecordKind.OPEN.value, RecordKind.CLOSE.value, RecordKind.GAP.value]
-WATCHED = (OFFLINE, NEVER_HEARD, SKEWED, WRONG_CLOCK, GAP, SILENT)
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Something that is so now. `owner` is the host that it concerns. Not sure: nothing is raised, and what is open
-    stays open."""
-
-    rule: str
-    subject: str
-    owner: str
-    detail: str
-    is_sure: bool = True
+WATCHED = (OFFLINE, NEVER_HEARD, SKEWED, WRONG_CLOCK, GAP, SILENT, PROFILE_DIFFERS, NOT_METERED)
 
 
 class Watch:
     """`look` once, or let it look every ten seconds between `start` and `stop`."""
 
-    def __init__(self, database: Database, clock: Clock, skews: Callable[[], dict[str, int]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        skews: Callable[[], dict[str, int]],
+        profiles: Callable[[], NamedProfiles] = dict,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._skews = skews
+        self._meterings = MeteringWatch(profiles)
         self._gaps: dict[str, datetime] = {}
         self._listening_since = from_ms(clock.now_ms())
         self._stopping = threading.Event()
@@ -87,14 +84,16 @@ class Watch:
                 )
             }
             # Two machines with one name speak in turn while both run: an hour of silence about it ends it.
-            calm = session.scalars(
-                select(Alert.subject).where(
-                    Alert.rule == TWINS, Alert.open_slot == 1, Alert.last_at < now - CALM_AFTER * self._clock.speed
+            calm = session.execute(
+                select(Alert.rule, Alert.subject).where(
+                    Alert.rule.in_((TWINS, NAME_TAKEN)),
+                    Alert.open_slot == 1,
+                    Alert.last_at < now - CALM_AFTER * self._clock.speed,
                 )
             ).all()
         fresh = [cause for key, cause in found.items() if key not in open_now]
         gone = [key for key in open_now if key not in found and key not in unsure]
-        gone += [(TWINS, subject) for subject in calm]
+        gone += [(row[0], row[1]) for row in calm]
         if fresh or gone or skews:
             with self._database.write() as session:
                 for agent, skew_ms in sorted(skews.items()):
@@ -135,6 +134,7 @@ class Watch:
         causes += self._never_heard(session, hosts.keys(), now)
         causes += self._holes(session, hosts, now)
         causes += _silent(session, online, now)
+        causes += self._meterings.causes(session, now)
         return causes
 
     def _never_heard(self, session: Session, heard: Set[str], now: datetime) -> list[Cause]:

@@ -96,7 +96,11 @@ def on_duty(session: Session, now: datetime) -> dict[str, Duty]:
     return {row[0]: Duty(row[0], row[1], max(row[2], min(named[row[0]]))) for row in rows if row[0] in named}
 
 
-def meterings_in_force(session: Session, now: datetime) -> dict[str, tuple[str, datetime]]:
+InForce = dict[str, tuple[str, datetime]]
+"""By instrument: which agent speaks for it, and since when."""
+
+
+def meterings_in_force(session: Session, now: datetime) -> InForce:
     """Return which agent speaks for each instrument at an instant, and since when."""
     rows = session.execute(
         select(Metering.instrument_id, Metering.agent_id, Metering.effective_at)
@@ -104,3 +108,26 @@ def meterings_in_force(session: Session, now: datetime) -> dict[str, tuple[str, 
         .order_by(Metering.effective_at)
     )
     return {row[0]: (row[1], row[2]) for row in rows}
+
+
+@dataclass(frozen=True)
+class Unmetered:
+    """An instrument that nobody speaks for any more: the agent of its metering was revoked."""
+
+    instrument_id: str
+    host_id: str
+    agent_id: str
+    revoked_at: datetime
+
+
+def unmetered(session: Session, in_force: InForce) -> list[Unmetered]:
+    """Return the instruments, not retired, whose metering in force names a revoked agent."""
+    rows = session.execute(select(Agent.agent_id, Agent.revoked_at).where(Agent.revoked_at.is_not(None))).all()
+    revoked = {agent: at for agent, at in rows if at is not None}
+    left = {instrument: agent for instrument, (agent, _) in in_force.items() if agent in revoked}
+    if not left:
+        return []
+    found = session.execute(
+        select(Instrument.instrument_id, Instrument.host_id).where(Instrument.run_status != RunStatus.RETIRED)
+    )
+    return [Unmetered(row[0], row[1], left[row[0]], revoked[left[row[0]]]) for row in found if row[0] in left]

@@ -96,10 +96,12 @@ class BulkClient(paho.Client):
     """A `paho.Client` that makes few system calls. Its promises are paho's.
 
     `on_untrusted` is told why where the other end's certificate is not accepted: to paho that is like nobody there.
+    `why_unreachable` is why the last attempt to connect failed.
     `on_arrived` gets most messages of QoS 1, on the network thread and in their order; `on_message` gets the others.
     """
 
     on_untrusted: Callable[[str], None] | None = None
+    why_unreachable = ""
     on_arrived: Callable[[Arrived], None] | None = None
 
     def reconnect(self) -> MQTTErrorCode:
@@ -107,9 +109,17 @@ class BulkClient(paho.Client):
         try:
             return super().reconnect()
         except ssl.SSLError as error:
+            self.why_unreachable = str(error)
             if self.on_untrusted is not None:
                 self.on_untrusted(getattr(error, "verify_message", "") or error.reason or str(error))
             raise
+        except OSError as error:
+            self.why_unreachable = str(error)
+            raise
+        except UnicodeError as error:
+            # What a name that cannot be one makes of the resolver; to paho it would be the end of its thread.
+            self.why_unreachable = str(error)
+            raise OSError(f"{self._host!r} cannot be a host: {error}") from error
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Handle everything that one read brought, not one message of it."""

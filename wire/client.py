@@ -10,16 +10,27 @@ client would seem connected for ever. A delivery whose callback raised is not ac
 import random
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
 import structlog
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from wire.broker_address import BrokerAddress
 from wire.bulk_client import Arrived, BulkClient
 from wire.errors import WireError
+
+__all__ = [
+    "BrokerAddress",
+    "BrokerRefused",
+    "Delivery",
+    "MqttClient",
+    "Publication",
+    "SubscriptionDenied",
+    "acknowledge",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -28,30 +39,8 @@ class BrokerRefused(WireError):
     """The broker answered and said no: wrong credential, or a client id it will not have."""
 
 
-@dataclass(frozen=True)
-class BrokerAddress:
-    """Where a broker listens and who we are there. `mqtt://` is plain TCP, `mqtts://` TLS."""
-
-    host: str
-    port: int
-    tls: bool
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    @staticmethod
-    def parse(url: str) -> "BrokerAddress":
-        """Read `mqtt://user:password@host:port`. Raises ValueError with the form that is expected."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-            raise ValueError(f"broker address {parts.scheme}://… is not mqtt://host:port or mqtts://host:port")
-        tls = parts.scheme == "mqtts"
-        return BrokerAddress(
-            host=parts.hostname,
-            port=parts.port or (8883 if tls else 1883),
-            tls=tls,
-            username=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
-        )
+class SubscriptionDenied(BrokerRefused):
+    """We are let in, and may not read what we came for."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +110,16 @@ class MqttClient:
         on_connect: Callable[[], None] | None = None,
         on_disconnect: Callable[[], None] | None = None,
         on_unreachable: Callable[[], None] | None = None,
+        on_subscribed: Callable[[], None] | None = None,
         on_delivery: Callable[[Delivery], None] | None = None,
         on_puback: Callable[[int], None] | None = None,
         once_in_hand: bool = False,
+        tells_outages: bool = True,
     ) -> None:
         """`once_in_hand`: a message that was not acknowledged yet and comes again on the same connection is not handed
         over a second time. Some brokers repeat it every half minute, and it would fill the memory of who is waiting.
+        `tells_outages`: log once an outage that there is no broker; not for the further connections of a process.
+        `on_subscribed` is called when the broker has answered the subscriptions: `denied` names those it refused.
         """
         self._address = address
         self._subscriptions = list(subscriptions)
@@ -135,9 +128,11 @@ class MqttClient:
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
         self._on_unreachable = on_unreachable
+        self._on_subscribed = on_subscribed
         self._on_delivery = on_delivery
         self._on_puback = on_puback
         self._once_in_hand = once_in_hand
+        self._tells_outage = self._tells_outages = tells_outages
         self._in_hand: set[int] = set()
         self._connection = 0
         self._connected = threading.Event()
@@ -198,10 +193,20 @@ class MqttClient:
         self._settled.wait(timeout_s)
         if self._connected.is_set():
             return
-        where = f"{self._address.host}:{self._address.port}"
+        where = self._address.where
         if self.refusal is not None:
             raise BrokerRefused(f"the broker at {where} refused the connection: {self.refusal}")
         raise TimeoutError(f"no broker answered at {where} within {timeout_s:g} s")
+
+    def wait_subscribed(self, timeout_s: float) -> None:
+        """Wait until connected and subscribed. Raises what `wait_connected` does, and SubscriptionDenied."""
+        until = time.monotonic() + timeout_s
+        self.wait_connected(timeout_s)
+        if not self._subscribed.wait(max(until - time.monotonic(), 0)):
+            where = self._address.where
+            raise TimeoutError(f"the broker at {where} did not answer the subscriptions within {timeout_s:g} s")
+        if self.denied:
+            raise SubscriptionDenied(f"the broker refuses the subscriptions {', '.join(self.denied)}")
 
     def publish(self, publication: Publication) -> int | None:
         """Hand a message to the connection; return its message id, or None where it was not taken.
@@ -251,6 +256,7 @@ class MqttClient:
             self._settled.set()
             return
         self.refusal = None
+        self._tells_outage = self._tells_outages
         self._in_hand.clear()
         self._connection += 1
         # On every connect: a broker that lost its database has forgotten what we subscribed to.
@@ -280,6 +286,10 @@ class MqttClient:
         self._settled.set()
 
     def _unreachable(self, client: paho.Client, userdata: object) -> None:
+        if self._tells_outage and self.refusal is None:
+            self._tells_outage = False
+            said = f"no broker at {self._address.where}; trying again until there is one"
+            log.warning(said, why=self._paho.why_unreachable, username=self._address.username)
         if self._on_unreachable is not None:
             self._call("on_unreachable", self._on_unreachable)
 
@@ -321,6 +331,8 @@ class MqttClient:
         if self.denied:
             log.warning("the broker denied subscriptions", denied=self.denied, username=self._address.username)
         self._subscribed.set()
+        if self._on_subscribed is not None:
+            self._call("on_subscribed", self._on_subscribed)
 
     def _call(self, name: str, callback: Callable[..., None], *arguments: object) -> bool:
         """Call back; whether it came through."""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from api.command_line import open_ledger
-from api.registry import credentials
+from api.registry import credentials, revoking
 from api.registry.broker_files import (
     BrokerFiles,
     BrokerFolderUnusable,
@@ -95,6 +95,7 @@ def rotate(
 def revoke(
     agent: AgentName,
     broker_dir: BrokerDir,
+    do_it: Annotated[bool, typer.Option("--yes", help="Do it although use is lost; without, it is said what.")] = False,
     pid: Pid = None,
     pid_file: PidFile = None,
     as_json: AsJson = False,
@@ -103,9 +104,19 @@ def revoke(
     """From now on the agent's word does not count and its login is refused. Harmless to repeat.
 
     Example: openlab agents revoke a-h01-l1 --broker-dir /srv/openlab/broker
+
+    Where use would be lost (records wait at the agent, or it speaks for an instrument) it says so and what to do first,
+    changes nothing and exits 1; --yes revokes all the same, at once: for a stolen login.
     """
     with _usable(), locked(broker_dir), open_ledger(data_dir=data_dir) as ledger:
         files = open_files(broker_dir)
+        with ledger.look("agents") as work:
+            lost = [] if credentials.is_revoked(work, agent) else revoking.cautions(work, agent)
+        for caution in lost:
+            typer.echo(f"openlab: {caution.en}", err=True)
+        if lost and not do_it:
+            typer.echo("openlab: nothing was changed; with --yes it is revoked all the same", err=True)
+            raise typer.Exit(1)
         with ledger.unit("agents") as work:
             credentials.expel(work, files, agent)
         files.remove(agent)

@@ -109,6 +109,12 @@ def expel(work: Work, files: BrokerFiles, agent_id: str) -> None:
         work.audit("agent_credential_removed", f"agent:{agent_id}", host_id=host_id)
 
 
+def is_revoked(work: Work, agent_id: str) -> bool:
+    """Whether the agent was revoked before."""
+    agent = work.session.get(Agent, agent_id)
+    return agent is not None and agent.revoked_at is not None
+
+
 def _role(files: BrokerFiles, name: str) -> Role | None:
     role = files.roles().get(name)
     if role is Role.GATEWAY:

@@ -8,7 +8,7 @@ from api.deps import Once, public_reads, reads, tagged, writes
 from api.errors import forbidden
 from api.pagination import WantedPage
 from api.problems import problems
-from api.registry import repository, schemas, service, views
+from api.registry import repository, revoking, schemas, service, views
 from api.schemas import Page
 from api.work import Work
 from store.tables.accounts import Role
@@ -136,12 +136,19 @@ def register_agent(asked: schemas.AgentAsked, once: Once, work: Office) -> Respo
     "/agents/{agent_id}/revocation",
     status_code=201,
     summary="Revoke an agent: from now on its word does not count",
-    response_model=schemas.AgentAnswer,
+    response_model=schemas.AgentRevocationAnswer,
     responses=problems(404),
 )
 def revoke_agent(agent_id: str, once: Once, work: Office) -> Response:
-    """Records that it had sent before stay what they are."""
-    return once(lambda: schemas.AgentAnswer.model_validate(service.revoke_agent(work, agent_id)))
+    """What it had sent before stays what it is; what it still keeps is not taken in. To replace an agent record the
+    metering that follows first, wait until nothing waits at the old one, and revoke it then."""
+
+    def revoked() -> schemas.AgentRevocationAnswer:
+        agent = schemas.AgentAnswer.model_validate(service.revoke_agent(work, agent_id))
+        told = [schemas.CautionAnswer.model_validate(one) for one in revoking.cautions(work, agent_id)]
+        return schemas.AgentRevocationAnswer(**agent.model_dump(), cautions=told)
+
+    return once(revoked)
 
 
 @router.get("/orgs", summary="The organisations known to the county")

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Select, String, bindparam, func, null, or_, select, type_coerce, union_all, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from api.pagination import PageAsked, paginate
 from api.registry.traceability import Validity
@@ -20,6 +20,7 @@ from store.tables.registry import (
     Lab,
     Metering,
     Org,
+    RunStatus,
     SpecialDay,
     TestItem,
 )
@@ -237,6 +238,39 @@ def latest_metering_start(session: Session, instrument_id: str) -> datetime | No
         select(func.max(Metering.effective_at)).where(Metering.instrument_id == instrument_id)
     )
     return last
+
+
+def metered_by(session: Session, meter_serial: str, since: datetime, but_not: str) -> str | None:
+    """Return an instrument, other than `but_not`, for which this meter speaks at `since` or some time after it.
+
+    A serial without a letter or digit (`-`) names no meter. What a revoked agent or a retired instrument left behind
+    holds no meter.
+    """
+    serial = meter_serial.strip().lower()
+    if not any(character.isalnum() for character in serial):
+        return None
+    after = aliased(Metering)
+    ends = (
+        select(func.min(after.effective_at))
+        .where(after.instrument_id == Metering.instrument_id, after.effective_at > Metering.effective_at)
+        .correlate(Metering)
+        .scalar_subquery()
+    )
+    wanted = (
+        select(Metering.instrument_id)
+        .join(Agent, Agent.agent_id == Metering.agent_id)
+        .join(Instrument, Instrument.instrument_id == Metering.instrument_id)
+        .where(
+            func.lower(func.trim(Metering.meter_serial)) == serial,
+            Metering.instrument_id != but_not,
+            Agent.revoked_at.is_(None),
+            Instrument.run_status != RunStatus.RETIRED,
+            ends.is_(None) | (ends > since),
+        )
+        .order_by(Metering.instrument_id)
+        .limit(1)
+    )
+    return session.scalars(wanted).one_or_none()
 
 
 def position(session: Session, instrument_id: str) -> MeterPosition | None:

@@ -293,6 +293,20 @@ class AgentAnswer(Answer):
     revoked_at: Instant | None
 
 
+class CautionAnswer(Answer):
+    """What something costs, and what to do first."""
+
+    code: str
+    zh: str
+    en: str
+
+
+class AgentRevocationAnswer(AgentAnswer):
+    """A revoked agent; `cautions` say what of its use will not be taken in any more."""
+
+    cautions: list[CautionAnswer]
+
+
 class MeteringAsked(Question):
     """From `effective_at` on, this meter speaks for the instrument through this agent."""
 
@@ -300,7 +314,7 @@ class MeteringAsked(Question):
     effective_at: Instant
     meter_serial: Name
     ct_ratio_milli: Annotated[int, Field(ge=1, le=10**9, description="Current transformer ratio x 1000")] = 1000
-    profile: Annotated[str, Field(min_length=2, max_length=20_000, description="The detector profile, as it is hashed")]
+    profile: Annotated[str, Field(min_length=2, max_length=20_000, description="The detector profile as JSON")]
     sample_period_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 1000
     installed_by: Name
 

@@ -11,6 +11,7 @@ from store.canonical import sha256_hex
 from store.tables.registry import Agent, Host, Instrument, Metering, Org, OrgKind, OrgState
 from wire.clock import to_ms
 from wire.ids import is_wire_id, new_ulid
+from wire.profiles import profile_sha256
 
 __all__ = ["REGISTRARS", "create_org", "find_instrument", "record_metering", "register_agent", "revoke_agent"]
 
@@ -122,9 +123,10 @@ def record_metering(
 ) -> Metering:
     """Record that from `effective_at` on this meter speaks for the instrument through this agent.
 
-    `profile` is the detector profile's text; its sha256 is what records cite. Facts are added in the order of time:
+    `profile` is the detector profile's text; its sha256 is what agents and records cite: over the canonical profile,
+    however it is written here, and over the text where that says no profile. Facts are added in the order of time:
     an earlier one would change what sessions already cite. Raises 403, 404, 422 `other_host` and `agent_revoked`,
-    409 `metering_not_later`.
+    409 `metering_not_later` and `meter_taken`: one meter speaks for one instrument at a time.
     """
     work.require(REGISTRARS, "登记计量关系", "record meterings")
     instrument = find_instrument(work, instrument_id)
@@ -154,6 +156,17 @@ def record_metering(
             "A metering starts after the instrument's last one; choose a later time.",
             last_ms=to_ms(last),
         )
+    taken = repository.metered_by(work.session, meter_serial, effective_at, instrument.instrument_id)
+    if taken is not None:
+        raise conflict(
+            "meter_taken",
+            f"电表 {meter_serial} 在该时间仍计量仪器 {taken};请先为 {taken} 登记其此后的电表(没有则填 -),或核对编号:"
+            "厂家不同而编号相同的在编号前加厂名,一表多路的在编号后加路号。",
+            f"The meter {meter_serial} still speaks for {taken} at that time; first record the meter that {taken} has"
+            " from then on ('-' for none), or check the serial: put the make before it where two makes share a number,"
+            " the channel behind it where one meter has several.",
+            instrument_id=taken,
+        )
     metering = Metering(
         instrument_id=instrument.instrument_id,
         effective_at=effective_at,
@@ -161,7 +174,7 @@ def record_metering(
         meter_serial=meter_serial,
         ct_ratio_milli=ct_ratio_milli,
         profile=profile,
-        profile_sha256=sha256_hex(profile.encode()),
+        profile_sha256=profile_sha256(profile) or sha256_hex(profile.encode()),
         sample_period_ms=sample_period_ms,
         installed_by=installed_by,
         recorded_by=work.actor.person_id,

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
+from api.booking.sources import all_held_back
 from api.registry.catalogue_schemas import FIRMS_SHOWN_FROM, CountyUse, UseFigures, UseOf
 from api.work import Work
 from store.periods import SHANGHAI
@@ -115,7 +116,12 @@ def _running(session: Session, year: int, *where: ColumnElement[bool]) -> Sequen
         month,
         func.sum(UsageSession.odo_running_last_ms - UsageSession.odo_running_first_ms),
         func.count(),
-    ).where(UsageSession.started_at >= from_at, UsageSession.started_at < to_at, *where)
+    ).where(
+        UsageSession.started_at >= from_at,
+        UsageSession.started_at < to_at,
+        UsageSession.session_id.not_in(all_held_back()),
+        *where,
+    )
     rows = session.execute(wanted.group_by(UsageSession.instrument_id, month))
     return [(key, month, int(running), count) for key, month, running, count in rows]
 

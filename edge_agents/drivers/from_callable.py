@@ -68,8 +68,8 @@ def build(context: DriverContext) -> CallableDriver:
     module, _, name = target.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise BadDriverSetting(f"function {target!r} cannot be loaded: {error}") from None
+    except Exception as error:  # noqa: BLE001 - a lab's own module may fail in any way while it is loaded
+        raise BadDriverSetting(f"function {target!r} cannot be loaded: {type(error).__name__}: {error}") from None
     if not callable(function):
         raise BadDriverSetting(f"function {target!r} is not something that can be called")
     return CallableDriver(function, context.clock, context.period_ms)

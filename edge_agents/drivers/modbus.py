@@ -24,6 +24,7 @@ from edge_agents.drivers.modbus_line import (
     LineAddress,
     LineDown,
     NoAnswer,
+    Refused,
     join_line,
     leave_line,
     require_library,
@@ -45,7 +46,7 @@ class ModbusParams(BaseModel):
     Each `extra_s` one of the further values (voltages, currents, power factors) is asked for, in turn; 0: none.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     map: str | None = None
     path: str | None = None
@@ -75,19 +76,22 @@ class ModbusParams(BaseModel):
         common = {"timeout_s": self.timeout_s, "retries": self.retries}
         if self.rtu is not None:
             return LineAddress("rtu", self.rtu, 0, self.baudrate, self.parity, self.stopbits, **common)  # type: ignore[arg-type]
-        host, _, port = str(self.tcp or self.rtu_tcp).rpartition(":")
-        if not host:
+        host, colon, port = str(self.rtu_tcp if self.tcp is None else self.tcp).rpartition(":")
+        if not colon:
             host, port = port, "502"
-        if not port.isdigit() or not 0 < int(port) < 65_536:
+        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
             raise ValueError(f"{host}:{port} is not host:port")
-        return LineAddress("tcp" if self.tcp else "rtu_tcp", host, int(port), **common)  # type: ignore[arg-type]
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            raise ValueError(f"{host!r} is no name of a host: between two dots are 1 to 63 characters") from None
+        return LineAddress("rtu_tcp" if self.tcp is None else "tcp", host, int(port), **common)  # type: ignore[arg-type]
 
 
 class ModbusDriver:
     """One unit on a line. Joins the line at the first question, leaves it when closed."""
 
     name = "modbus"
-    tells_energy = True
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class ModbusDriver:
         self._last: Reading | None = None
         self._silent = False
         self._energy_at = self._further_at = -1e9
+        self._energy_refused: str | None = None
         self._extra_s = extra_s
         self._further = deque(reader.further if extra_s else ())
         self._failures: dict[str, int] = {}
@@ -141,6 +146,16 @@ class ModbusDriver:
             leave_line(self._line, self)
             self._line = None
 
+    @property
+    def tells_energy(self) -> bool:
+        """Whether the meter has an energy register: its map names one, and it was not refused."""
+        return self._reader.has_energy and self._energy_refused is None
+
+    @property
+    def energy_refused(self) -> str | None:
+        """What the meter said when it refused the energy register of its map; None where it did not."""
+        return self._energy_refused
+
     def commissioning(self) -> Commissioning:
         """Ask the meter what the commissioning check needs. Raises NoAnswer or LineDown. Waits for the line."""
         line = self._join()
@@ -154,13 +169,26 @@ class ModbusDriver:
         at = self._clock.mono_ms()
         energy = None
         if time.monotonic() - self._energy_at >= ENERGY_EVERY_S:
-            energy = self._reader.energy_wh(ask)
+            energy = self._next_energy(ask)
             self._energy_at = time.monotonic()
         extra = self._next_further(ask)
         quality = Quality.FAULT if power is None else Quality.GOOD
         with self._lock:
             self._silent = False
             self._answers.append(Reading(at, power, energy, quality, extra))
+
+    def _next_energy(self, ask: Ask) -> float | None:
+        """Ask for the energy register. A meter that refuses it is one without: that must not cost the power. It is
+        asked for again all the same, for the meter may have been busy, or be another one by then."""
+        try:
+            energy = self._reader.energy_wh(ask)
+        except Refused as error:
+            if self._energy_refused is None:
+                log.warning("a meter does not tell its energy register", unit=self.unit, reason=str(error))
+            self._energy_refused = str(error)
+            return None
+        self._energy_refused = None
+        return energy
 
     def _next_further(self, ask: Ask) -> dict[str, float]:
         """Ask for one further value where it is time. It must not cost the power that was read: one that does not come
@@ -205,6 +233,12 @@ def parsed(params: Mapping[str, Any]) -> ModbusParams:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadDriverSetting(f"params of the modbus driver: {where + ': ' if where else ''}{first['msg']}") from None
+
+
+def channel_of(params: ModbusParams) -> int | None:
+    """Return which of a meter's powers is read: the address of its register, where the laboratory wrote the map itself;
+    None, the meter as a whole, with a map that comes with the program. Raises BadDriverSetting."""
+    return None if params.path is None else load_map(params.map, Path(params.path)).power_w.address
 
 
 def build(context: DriverContext) -> ModbusDriver:

@@ -32,8 +32,26 @@ RECONNECT_S = (0.5, 30.0)
 _HUSH_S = 0.05
 
 
+_NOT_KNOWN = (1, 2, 3)
+"""Exceptions of a meter that does not have what was asked for: illegal function, address, value."""
+_NOBODY_THERE = (10, 11)
+"""Exceptions in which a network converter says that the unit behind it was silent."""
+
+Place = tuple[str, str, int]
+"""What can be opened only once: kind, host or real path, and port."""
+
+
 class NoAnswer(Exception):
     """The unit did not answer, or not with what was asked for; the message says which."""
+
+
+class Refused(NoAnswer):
+    """The unit answered that it does not tell this register. `not_known`: it does not have it at all, so it is there,
+    its line is good, and the map is another meter's."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.not_known = code in _NOT_KNOWN
 
 
 class LineDown(Exception):
@@ -54,9 +72,9 @@ class LineAddress:
     retries: int = 0
 
     @property
-    def place(self) -> tuple[str, str, int]:
+    def place(self) -> Place:
         """What can be opened only once, by whatever name."""
-        return (self.kind, os.path.realpath(self.target) if self.kind == "rtu" else self.target, self.port)
+        return (self.kind, os.path.realpath(self.target) if self.kind == "rtu" else self.target.lower(), self.port)
 
     @property
     def manners(self) -> tuple[object, ...]:
@@ -224,7 +242,10 @@ class Line:
                 raise NoAnswer(f"unit {unit} does not answer: {error}") from None
             if answer.isError():
                 self._pause_s = RECONNECT_S[0]
-                raise NoAnswer(f"unit {unit} refuses register {address:#06x}: exception {answer.exception_code}")
+                code = answer.exception_code
+                if code in _NOBODY_THERE:
+                    raise NoAnswer(f"unit {unit} does not answer the converter: exception {code}")
+                raise Refused(f"unit {unit} refuses register {address:#06x}: exception {code}", code)
             if len(answer.registers) != count:
                 self._after_silence()
                 raise NoAnswer(f"unit {unit} sent {len(answer.registers)} registers instead of {count}")
@@ -247,7 +268,7 @@ class Line:
             self._hang_up()
 
 
-_lines: dict[tuple[str, str, int], Line] = {}
+_lines: dict[Place, Line] = {}
 _guard = threading.Lock()
 
 

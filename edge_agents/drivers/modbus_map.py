@@ -38,7 +38,7 @@ def _named(name: str) -> str:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Register(_Section):
@@ -102,13 +102,15 @@ class Ratios:
 class Commissioning:
     """What a meter showed of all phases together: its own power, and the power that V x I x PF makes (watts).
 
-    `ct_set` and `pt_set` are the ratios set on the meter, where it has them.
+    Volts, amperes and power factors are those of each phase. `ct_set` and `pt_set` are the ratios set on the meter,
+    where it has them.
     """
 
     power_w: float
     computed_w: float
     volts: tuple[float, ...]
     amperes: tuple[float, ...]
+    power_factors: tuple[float, ...]
     ct_set: float | None
     pt_set: float | None
 
@@ -116,6 +118,17 @@ class Commissioning:
     def fits(self) -> bool:
         """Whether both powers agree within 5 %: else the map, the word order or the wiring is wrong."""
         return abs(self.power_w - self.computed_w) <= max(WITHIN * abs(self.computed_w), WITHIN_W)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there is enough power for the comparison to prove anything."""
+        return max(abs(self.power_w), abs(self.computed_w)) > WITHIN_W
+
+    @property
+    def backward_phases(self) -> list[int]:
+        """The phases, counted from 1, whose power is negative by more than rounding."""
+        by_phase = zip(self.volts, self.amperes, self.power_factors, strict=True)
+        return [n for n, (volts, amperes, factor) in enumerate(by_phase, 1) if volts * amperes * factor < -WITHIN_W]
 
 
 def known_maps() -> list[str]:
@@ -167,6 +180,11 @@ class MeterReader:
             }
 
     @property
+    def has_energy(self) -> bool:
+        """Whether the map names an energy register."""
+        return self._map.energy_wh is not None
+
+    @property
     def further(self) -> list[str]:
         """What the meter shows beside power and energy, by quantity and unit."""
         return list(self._further)
@@ -189,16 +207,18 @@ class MeterReader:
     def commissioning(self, ask: Ask) -> Commissioning:
         """Read what the check needs, one value after the other."""
         power = self.power_w(ask) or 0.0
-        volts, amperes, computed = [], [], 0.0
+        volts, amperes, factors, computed = [], [], [], 0.0
         for phase in self._map.phases:
             voltage = (self._read(ask, phase.volts) or 0.0) * self._ratios.pt
             current = (self._read(ask, phase.amperes) or 0.0) * self._ratios.ct
-            computed += voltage * current * (self._read(ask, phase.power_factor) or 0.0)
+            factor = self._read(ask, phase.power_factor) or 0.0
+            computed += voltage * current * factor
             volts.append(round(voltage, 3))
             amperes.append(round(current, 3))
+            factors.append(round(factor, 3))
         ct = None if self._map.ct_ratio is None else self._read(ask, self._map.ct_ratio)
         pt = None if self._map.pt_ratio is None else self._read(ask, self._map.pt_ratio)
-        return Commissioning(power, round(computed, 3), tuple(volts), tuple(amperes), ct, pt)
+        return Commissioning(power, round(computed, 3), tuple(volts), tuple(amperes), tuple(factors), ct, pt)
 
     def _read(self, ask: Ask, register: Register) -> float | None:
         assert register.type is not None

@@ -4,7 +4,6 @@ Readings come at the recorded times, shifted so that the first one is due at the
 clock's business. A pause in the recording is a meter that did not answer, never a power that was held.
 """
 
-import csv
 from bisect import bisect_right
 from datetime import datetime
 from itertools import pairwise
@@ -12,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from edge_agents.drivers.base import BadDriverSetting, DriverContext, Reading, stale
+from edge_agents.drivers.recording import BadFile, read_samples
 from edge_agents.wall import wall_offset_ms
 from wire.clock import Clock, to_ms
 
@@ -56,12 +56,10 @@ class TraceDriver:
     ) -> "TraceDriver":
         """Read a recording. Raises BadDriverSetting with the file and line where it is not `t_s,power_w`."""
         try:
-            with path.open(newline="") as file:
-                rows = csv.DictReader(file)
-                samples = [(round(float(row["t_s"]) * 1000), float(row["power_w"])) for row in rows]
-            return TraceDriver(samples, clock, start_ms=start_ms, period_ms=period_ms, hole_periods=hole_periods)
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise BadDriverSetting(f"{path} cannot be played as t_s,power_w: {error!r}") from None
+            samples = read_samples(path)
+        except BadFile as error:
+            raise BadDriverSetting(str(error)) from None
+        return TraceDriver(samples, clock, start_ms=start_ms, period_ms=period_ms, hole_periods=hole_periods)
 
     def next_due(self, after_ms: int) -> int:
         """The time of the next recorded sample, or one hold time further where the recording pauses."""
@@ -106,5 +104,7 @@ def build(context: DriverContext) -> TraceDriver:
         start_ms = None if start_at is None else to_ms(datetime.fromisoformat(str(start_at)))
     except ValueError as error:
         raise BadDriverSetting(f"start_at of the trace driver: {error}") from None
-    hole_periods = int(context.params.get("hole_periods", 5))
+    hole_periods = context.params.get("hole_periods", 5)
+    if not isinstance(hole_periods, int) or isinstance(hole_periods, bool) or hole_periods < 1:
+        raise BadDriverSetting(f"hole_periods of the trace driver is a whole number from 1, not {hole_periods!r}")
     return TraceDriver.from_csv(Path(path), context.clock, start_ms=start_ms, hole_periods=hole_periods)

@@ -1,6 +1,7 @@
 """`openlab-agent check`: what is right is said to be right, what is wrong is named with what to do about it."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,17 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from edge_agents.check import Finding, Grade, examine
+from edge_agents.check import examine
 from edge_agents.cli import app
+from edge_agents.desired import CONFIG_FILE
+from edge_agents.findings import Finding, Grade
 from edge_agents.settings import load_settings
-from tests.edge.modbus_peer import Peer, dtsd1352, sdm630
+from tests.edge.modbus_peer import Peer, dtsd1352, sdm630, words
 from tests.support.brokers import AGENT, AnyBroker
 from tests.support.ports import free_port
 from wire.clock import Clock, ManualClock, SystemClock
+from wire.commands import desired_config
+from wire.messages import encode
 
 CLOCK = SystemClock()
 TOKEN = "token-of-agent-one"
@@ -30,9 +35,20 @@ def _logs_as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def peer() -> Iterator[Peer]:
-    one = Peer({1: sdm630(1380.0), 2: dtsd1352(600.0, ct=40), 3: {**sdm630(1380.0), 0x0A: [0, 0]}})
+    sound = sdm630(1380.0)
+    backwards = {**sdm630(460.0), 0x1E: words("f", 1.0), 0x20: words("f", 1.0), 0x22: words("f", -1.0)}
+    units = {
+        1: sound,
+        2: dtsd1352(600.0, ct=40),
+        3: {**sound, 0x0A: [0, 0]},
+        4: {address: [0] * len(values) for address, values in sound.items()},
+        5: sdm630(0.0),
+        6: backwards,
+        7: {address: values for address, values in sound.items() if address != 0x156},
+    }
+    one = Peer(units)
     yield one
     one.kill()
 
@@ -127,22 +143,67 @@ def test_a_credential_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
         ({"map": "dtsd1352", "unit": 2}, Grade.WRONG, "say ct_ratio"),
         ({"map": "dtsd1352", "unit": 2, "ct_ratio": 40}, Grade.OK, "power 24000.0 W, sum of V x I x PF 24"),
         ({"map": "dtsd1352", "unit": 2, "ct_ratio": 20}, Grade.WARNING, "set to a current ratio of 40, the settings"),
+        (
+            {"map": "dtsd1352", "unit": 2, "ct_ratio": 40, "pt_ratio": 10},
+            Grade.WARNING,
+            "set to a voltage ratio of 1, the settings say 10",
+        ),
+        (
+            {"map": "dtsd1352", "unit": 1, "ct_ratio": 1},
+            Grade.WRONG,
+            "the meter answers, so the line is good, .* wrong register map",
+        ),
+        ({"map": "sdm630", "unit": 4}, Grade.WARNING, "no phase shows 50 V"),
+        ({"map": "sdm630", "unit": 5}, Grade.WARNING, "proves nothing without load"),
+        ({"map": "sdm630", "unit": 6}, Grade.WRONG, r"phase 3 \(power factor -1\) counts backwards"),
+        ({"map": "sdm630", "unit": 7}, Grade.WARNING, "refuses register 0x0156: exception 2: power is read without"),
+        ({"map": "sdm630", "unit": 7}, Grade.OK, "power 1380.0 W, .* agree"),
     ],
 )
 def test_a_meter_is_checked_in_plain_words(
-    peer: Peer, tmp_path: Path, params: dict[str, Any], grade: Grade, sentence: str
+    peer: Peer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    params: dict[str, Any],
+    grade: Grade,
+    sentence: str,
 ) -> None:
     file = config(tmp_path, no_broker(), params={**params, "tcp": f"127.0.0.1:{peer.port}"})
-    assert any(one.grade is grade and sentence in one.sentence for one in found(file, "meter"))
+    if "answer" in sentence or "unit number" in sentence:
+        monkeypatch.setattr("edge_agents.check_meter.METER_WAIT_S", 0.5)
+    told = found(file, "meter")
+    assert any(one.grade is grade and re.search(sentence, one.sentence) for one in told), told
 
 
-def test_a_line_that_is_not_there_is_wrong(tmp_path: Path) -> None:
+def test_what_the_county_configured_is_in_force_and_judged_by(tmp_path: Path) -> None:
+    instrument = {"id": AGENT, "driver": "callable", "params": {"function": "os:getpid"}, "profile": PROFILE}
+    file = config(
+        tmp_path, no_broker(), instruments=[{**instrument, "profile": {**PROFILE, "on_w": 1e7, "off_w": 1e7}}]
+    )
+    [shown, by] = found(file, "meter")
+    assert "reads as standby" in shown.sentence
+    assert by.sentence.startswith("its profile is that of the settings file: running above 1e+07 W")
+    fields: dict[str, Any] = {"on_w": 0.9, "off_w": 0.8, "standby_w": 0.1}
+    (tmp_path / "spool").mkdir()
+    kept = tmp_path / "spool" / CONFIG_FILE
+    kept.write_bytes(encode(desired_config(AGENT, 3, {AGENT: fields}, "wang")))
+    [shown, by] = found(file, "meter")
+    assert "reads as running" in shown.sentence
+    assert "the county's configuration, version 3: running above 0.9 W, over below 0.8 W; that of the" in by.sentence
+    kept.unlink()
+    kept.mkdir()
+    assert [one.grade for one in found(file, "profiles")] == [Grade.WARNING]
+
+
+def test_a_line_that_is_not_there_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agents.check_meter.METER_WAIT_S", 0.5)
     [one] = found(config(tmp_path, no_broker(), params={"map": "sdm120", "rtu": "/dev/no-such-port"}), "meter")
     assert one.grade is Grade.WRONG
     assert "is it plugged in?" in one.sentence
 
 
-def test_a_driver_without_a_reading_is_wrong(tmp_path: Path) -> None:
+def test_a_driver_without_a_reading_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agents.check_meter.METER_WAIT_S", 0.1)
     file = config(
         tmp_path,
         no_broker(),

@@ -1,6 +1,7 @@
 """Settings and the command: a person who gets something wrong is told what, and a process ends as it should."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from edge_agents.compose import address_of, build_agent, clock_of
-from edge_agents.settings import BadConfig, load_folder, load_settings
+from edge_agents.settings import AgentSettings, BadConfig, load_folder, load_settings
 from tests.edge.counterpart import Counterpart
 from tests.support.brokers import AGENT, GATEWAY, OTHER_AGENT, NatsBroker
 from tests.support.waiting import wait_until
@@ -71,6 +72,7 @@ def test_a_toml_file_makes_an_agent(tmp_path: Path) -> None:
     [
         ({"agent": "XC H01"}, r"agent: .*3 to 32 characters"),
         ({"broker": "http://x"}, r"broker: .*mqtt://host:port"),
+        ({"instruments": [{"id": "abc", "driver": "trace", "profile": {"on_w": math.inf}}]}, "on_w: .*finite"),
         ({"instruments": []}, r"instruments: .*at least 1"),
         ({"instruments": settings_for()["instruments"] * 2}, "listed twice"),
         ({"colour": "green"}, "colour: Extra inputs"),
@@ -120,10 +122,47 @@ def test_meters_of_one_line_with_different_settings_of_it_are_refused(tmp_path: 
         load_folder(tmp_path)
 
 
+def test_two_instruments_on_one_meter_are_refused_and_on_two_of_its_channels_are_not(tmp_path: Path) -> None:
+    registers = 'name = "a meter of channels"\nfunction = 4\ntype = "float32"\npower_w = { address = %d }\n'
+    for channel in (1, 2):
+        (tmp_path / f"channel-{channel}.toml").write_text(registers % channel)
+
+    def loaded(*meters: dict[str, Any]) -> AgentSettings:
+        common = {"driver": "modbus", "catalogue": LEVELS}
+        items = [{**common, "id": f"xc-h01-0{n}", "params": {"unit": 3, **each}} for n, each in enumerate(meters, 1)]
+        return load_settings(write(tmp_path, settings_for(instruments=items)))
+
+    here, elsewhere = {"map": "sdm630", "tcp": "meter.lan"}, {"map": "sdm630", "tcp": "other.lan:502"}
+    assert loaded(here, elsewhere, {**here, "unit": 4})
+    for again in (here, {**here, "tcp": "Meter.lan:502"}, {**here, "map": "sdm120"}):
+        with pytest.raises(
+            BadConfig, match=r"xc-h01-02: unit 3 at .* is the meter of xc-h01-01 already, .* count twice"
+        ):
+            loaded(here, again)
+    one, two = ({"path": f"channel-{channel}.toml", "tcp": "meter.lan"} for channel in (1, 2))
+    assert loaded(one, two)
+    for wrong in ((one, one), (one, here), (here, two)):
+        with pytest.raises(BadConfig, match="count twice"):
+            loaded(*wrong)
+    for agent in (AGENT, OTHER_AGENT):
+        instrument = {"id": agent, "driver": "modbus", "params": here, "catalogue": LEVELS}
+        write(tmp_path, settings_for(agent, instruments=[instrument]), f"{agent}.json")
+    (tmp_path / "agent.json").unlink()
+    for channel in (1, 2):
+        (tmp_path / f"channel-{channel}.toml").unlink()
+    with pytest.raises(BadConfig, match="count twice"):
+        load_folder(tmp_path)
+
+
 def test_a_credential_or_driver_that_is_not_there_is_named(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, settings_for(credential_file="nowhere")))
     with pytest.raises(BadConfig, match="nowhere: No such file"):
         address_of(settings)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadConfig, match="binary: is not text in UTF-8"):
+        address_of(load_settings(write(tmp_path, settings_for(credential_file="binary"))))
+    (tmp_path / "from-a-pc").write_bytes(b"\xef\xbb\xbfpass word\r\n")
+    assert address_of(load_settings(write(tmp_path, settings_for(credential_file="from-a-pc")))).password == "pass word"
     fields = settings_for()
     fields["instruments"][0]["driver"] = "modem"
     with pytest.raises(BadConfig, match="instrument xc-h01-01: no driver is called 'modem'"):

@@ -10,9 +10,12 @@ from typer.testing import CliRunner, Result
 
 from edge_agents.cli import app
 from edge_agents.detector import DetectorProfile
-from edge_agents.settings import ProfileSettings
+from edge_agents.drivers.base import Quality, Reading
+from edge_agents.drivers.trace import TraceDriver
 from tests.edge.making import trace_path
 from tests.support.scoring import Sample, dropped, jittered, noisy, scaled, score
+from wire.clock import ManualClock
+from wire.profiles import ProfileSettings
 
 LABELS = "trace,start_s,end_s,state\nday,0,100,off\nday,100,400,running\nday,400,600,off\nother,0,9,off\n"
 
@@ -113,6 +116,10 @@ def test_a_hole_while_nothing_runs_is_nobodys_business(tmp_path: Path, profile: 
         ("t_s,power_w\n1,2\n1,2\n", "line 3: its time is not later"),
         ("t_s,power_w\n1,x\n", "line 2: could not convert"),
         ("t_s,power_w\n1\n", "line 2: has too few fields"),
+        ("t_s,power_w\n1,2\n2,inf\n", "line 3: inf W is more than any instrument draws"),
+        ("t_s,power_w\n1,2\ninf,3\n", "line 3: the time inf is no moment"),
+        ("t_s,power_w\nnan,2\n", "line 2: the time nan is no moment"),
+        ("t_s,power_w\n1,nan\n2,\n", "holds no sample"),
     ],
 )
 def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, profile: Path, text: str, message: str) -> None:
@@ -122,6 +129,55 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, profile: Path, t
     assert done.exit_code == 2
     assert message in done.stderr
     assert "bad.csv" in done.stderr
+
+
+def test_power_that_is_empty_or_no_number_is_a_hole_wherever_a_recording_is_read(
+    tmp_path: Path, labels: Path, profile: Path
+) -> None:
+    """Also of a file that begins with a byte order mark, as spreadsheets write it."""
+    day = [(t, power) for t, power in a_day() if not 200 <= t < 260]
+    holes = "".join(f"{t},{'nan' if t % 2 else ''}\n" for t in range(200, 260))
+    text = write(tmp_path / "gone.csv", day).read_text().replace("260,200\n", holes + "260,200\n")
+    file = tmp_path / "holes.csv"
+    file.write_text("\ufeff" + text, encoding="utf-8")
+    done = called("detect", file, "--profile", profile)
+    assert (intervals(done), done.stderr) == ([(100, 199), (260, 400)], "hole,199,260\n")
+    out = tmp_path / "learned.json"
+    assert called("teach", file, "--labels", labels, "--name", "day", "-o", out).exit_code == 0
+    assert called("teach", tmp_path / "gone.csv", "--labels", labels, "--name", "day", "-o", profile).exit_code == 0
+    assert out.read_text() == profile.read_text()
+    driver = TraceDriver.from_csv(file, ManualClock(0))
+    read = [driver.read(t * 1000) for t in range(600)]
+    assert [(one.mono_ms // 1000, one.power_w) for one in read if t_is_known(one)] == [
+        *day[:200],
+        *held(day),
+        *day[200:],
+    ]
+
+
+def t_is_known(reading: Reading) -> bool:
+    return reading.quality is Quality.GOOD
+
+
+def held(day: list[Sample]) -> list[tuple[int, float]]:
+    """A recorded power holds for less than five periods."""
+    return [(t, day[199][1]) for t in range(200, 204)]
+
+
+@pytest.mark.parametrize("period", ["inf", "nan", "-1"])
+def test_a_period_that_is_none_is_refused(tmp_path: Path, profile: Path, period: str) -> None:
+    done = called("detect", tmp_path / "day.csv", "--profile", profile, "--period", period)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--period" in done.stderr
+
+
+def test_labels_of_another_day_write_no_profile(tmp_path: Path, profile: Path) -> None:
+    labels, out = tmp_path / "labels.csv", tmp_path / "none.json"
+    labels.write_text("trace,start_s,end_s,state\nday,0,100,off\nday,86500,86800,running\n")
+    done = called("teach", tmp_path / "day.csv", "--labels", labels, "--name", "day", "-o", out)
+    assert done.exit_code == 2
+    assert "running from 86500 s to 86800 s holds no sample: the recording goes from 0 s to 599 s" in done.stderr
+    assert not out.exists()
 
 
 def test_labels_and_profiles_that_do_not_fit_are_refused(tmp_path: Path, labels: Path, profile: Path) -> None:

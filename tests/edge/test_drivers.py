@@ -172,7 +172,7 @@ def test_its_noise_never_looks_like_a_run_or_like_the_end_of_one(levels: Levels)
     assert len(runs) == sum(len(driver._day(day)[1]) for day in days)
 
 
-def test_drivers_are_built_by_name_and_say_what_they_miss() -> None:
+def test_drivers_are_built_by_name_and_say_what_they_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def context(**params: object) -> DriverContext:
         return DriverContext("xc-h01-01", ManualClock(0), 1000, params)
 
@@ -184,6 +184,13 @@ def test_drivers_are_built_by_name_and_say_what_they_miss() -> None:
         build_driver("simulated", context(rated_w=1, standby_w=2, idle_w=3, running_w=4, run_threshold_w=5))
     with pytest.raises(BadDriverSetting, match="needs path"):
         build_driver("trace", context())
+    for wrong in ("x", 0, 2.5, True):
+        with pytest.raises(BadDriverSetting, match="hole_periods of the trace driver is a whole number"):
+            build_driver("trace", context(path="a.csv", hole_periods=wrong))
     with pytest.raises(BadDriverSetting, match="cannot be loaded"):
         build_driver("callable", context(function="nowhere:power"))
+    (tmp_path / "a_broken_module.py").write_text("def watts(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadDriverSetting, match="'a_broken_module:watts' cannot be loaded: SyntaxError"):
+        build_driver("callable", context(function="a_broken_module:watts"))
     assert build_driver("callable", context(function="time:time")).read(0).quality is Quality.GOOD

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from edge_agents.drivers import build_driver
 from edge_agents.drivers.base import BadDriverSetting, DriverContext, Quality, Reading
 from edge_agents.drivers.modbus import ModbusDriver, parsed
-from edge_agents.drivers.modbus_line import NoAnswer
+from edge_agents.drivers.modbus_line import NoAnswer, Refused
 from edge_agents.session_state import Labels
 from edge_agents.watch import Watch, Watched
 from tests.edge.making import A_PROFILE
@@ -297,6 +298,55 @@ def test_a_register_the_meter_does_not_have_is_no_reading(peer: Callable[..., Pe
         driver.commissioning()
 
 
+@pytest.mark.parametrize(("code", "refused"), [(2, True), (6, True), (10, False), (11, False)])
+def test_a_converter_that_finds_nobody_is_no_meter_that_refuses(drive: Drive, code: int, refused: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def refuse() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                while asked := connection.recv(1024):
+                    connection.sendall(asked[:4] + bytes([0, 3, asked[6], asked[7] | 0x80, code]))
+
+        serving = threading.Thread(target=refuse)
+        serving.start()
+        driver = drive(map="sdm120", tcp=f"127.0.0.1:{listening.getsockname()[1]}", timeout_s=3)
+        with pytest.raises(NoAnswer, match=f"exception {code}") as said:
+            driver.commissioning()
+        driver.close()
+        serving.join(60)
+    assert isinstance(said.value, Refused) is refused
+    assert getattr(said.value, "not_known", False) is (code == 2)
+
+
+def test_a_meter_without_its_maps_energy_register_is_read_all_the_same(
+    peer: Callable[..., Peer], drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agents.drivers.modbus.ENERGY_EVERY_S", 0.0)
+    registers = sdm630(1380.0)
+    energy = registers.pop(0x156)
+    without = peer({1: registers})
+    driver = drive(map="sdm630", tcp=f"127.0.0.1:{without.port}", period_ms=50)
+    assert driver.tells_energy
+    read: list[Reading] = []
+
+    def some_are_good(reading: Reading) -> bool:
+        read.extend([reading] if is_good(reading) else [])
+        return len(read) > 10
+
+    with structlog.testing.capture_logs() as logged:
+        wait_for_reading(driver, some_are_good, "some readings")
+    assert {(reading.power_w, reading.energy_wh) for reading in read} == {(1380.0, None)}
+    told = [line["reason"] for line in logged if "energy register" in line["event"]]
+    assert told == [driver.energy_refused] == ["unit 1 refuses register 0x0156: exception 2"]
+    assert not driver.tells_energy
+    without.kill()
+    without.start({1: {**registers, 0x156: energy}})
+    wait_for_reading(driver, lambda reading: reading.energy_wh is not None, "the register of another meter", 60)
+    assert driver.tells_energy
+    assert driver.energy_refused is None
+
+
 def test_a_value_that_is_no_number_is_a_fault(peer: Callable[..., Peer], drive: Drive) -> None:
     port = peer({1: {**sdm630(1.0), 0x34: [0x7FC0, 0]}}).port
     driver = drive(map="sdm630", tcp=f"127.0.0.1:{port}")
@@ -334,6 +384,10 @@ def test_one_port_is_one_line_by_whatever_name(tmp_path: Path) -> None:
         ({"map": "sdm630"}, "give one of tcp"),
         ({"map": "sdm630", "tcp": "a:1", "rtu": "/dev/x"}, "give one of tcp"),
         ({"map": "sdm630", "tcp": "host:port"}, "is not host:port"),
+        ({"map": "sdm630", "tcp": ":502"}, "is not host:port"),
+        ({"map": "sdm630", "tcp": "meter..lan:502"}, "'meter..lan' is no name of a host"),
+        ({"map": "sdm630", "rtu_tcp": f"{'m' * 64}.lan:4001"}, "is no name of a host"),
+        ({"map": "sdm630", "tcp": "a:1", "ct_ratio": float("inf")}, "ct_ratio: "),
         ({"map": "sdm999", "tcp": "a:1"}, "no register map is called 'sdm999'; there are: dtsd1352, sdm120, sdm630"),
         ({"tcp": "a:1"}, 'needs map = "..."'),
         ({"map": "sdm630", "tcp": "a:1", "unit": 0}, "unit: "),

@@ -47,7 +47,7 @@ def test_the_addresses_are_those_of_the_manuals() -> None:
 def test_a_three_phase_meter_is_read() -> None:
     reader = MeterReader(load_map("sdm630", None), Ratios())
     found = reader.commissioning(asker(sdm630(1380.0), 4))
-    assert found == Commissioning(1380.0, 1380.0, (230.0,) * 3, (2.0,) * 3, None, None)
+    assert found == Commissioning(1380.0, 1380.0, (230.0,) * 3, (2.0,) * 3, (1.0,) * 3, None, None)
 
 
 def test_what_else_a_meter_shows_is_on_the_primary_side_too() -> None:
@@ -95,7 +95,7 @@ def test_what_is_fed_back_is_negative() -> None:
     ],
 )
 def test_power_must_agree_within_five_percent_or_five_watts(power: float, computed: float, fits: bool) -> None:
-    assert Commissioning(power, computed, (), (), None, None).fits is fits
+    assert Commissioning(power, computed, (), (), (), None, None).fits is fits
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-1e6, max_value=1e6))

@@ -1,7 +1,7 @@
 """The session builder: touching intervals, odometers that only grow, sessions with one id for ever."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -297,6 +297,33 @@ def test_records_of_a_meter_that_is_read_too_seldom_for_an_invoice_say_so() -> N
         )
         assert {record.kind for record in records} >= {RecordKind.OPEN, RecordKind.CLOSE, RecordKind.TICK}
         assert {"indicative" in record.flags for record in records} == {flagged}
+
+
+@pytest.mark.parametrize(
+    ("spacings", "flagged"),
+    [
+        # On a crowded line one reading in so many seconds comes, whatever the settings say.
+        ([15] * 20, True),
+        ([1] * 30 + [12] * 10 + [1] * 30, True),
+        # Late and lost readings of a meter that is asked often enough are none of that.
+        ([10.2, 9.8] * 10, False),
+        ([10] * 8 + [20] + [10] * 8, False),
+        ([5, 5, 20, 5, 20, 5, 5] * 3, False),
+        ([1] * 60 + [29] + [1] * 60, False),
+        # A hole is told as one.
+        ([1] * 20 + [40] + [1] * 20, False),
+    ],
+)
+@pytest.mark.parametrize("tick_ms", [1000, 60_000])
+def test_readings_that_come_too_seldom_for_an_invoice_say_so_whatever_the_period_of_the_settings(
+    spacings: list[float], flagged: bool, tick_ms: int
+) -> None:
+    times = [round(1000 * at) for at in accumulate(spacings, initial=0.0)]
+    line = Line(replace(METER, period_ms=5000, tick_ms=tick_ms), replace(A_PROFILE, max_hole_ms=30_000))
+    records = line.feed([Reading(at, 500.0 if at >= 2000 else 0.0) for at in times]).settle()
+    of_session = [record for record in records if record.session is not None]
+    assert any("indicative" in record.flags for record in of_session) is flagged
+    assert not any("indicative" in record.flags for record in records if record.kind is RecordKind.GAP)
 
 
 POWER = st.sampled_from([0.0, 20.0, 90.0, 500.0, 500.0, None])

@@ -9,14 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_agents.commands import Refusal
 from edge_agents.detector import DetectorProfile
+from edge_agents.drivers.recording import read_samples
+from edge_agents.live_teaching import LiveTeaching, Noted
 from edge_agents.power_curve import running_intervals, running_median, thinned_to
-from edge_agents.power_files import read_labels, read_samples
+from edge_agents.power_files import read_labels
+from edge_agents.records import Sample as Power
 from edge_agents.teaching import CannotTeach, Label, LabelState, Teaching, teach
 from tests.edge.making import trace_path
 from tests.edge.second_days import KINDS, Day, Labels, day_of
 from tests.support import scoring
 from tests.support.scoring import Sample, Score, score
+from wire.commands import TeachArgs
+from wire.messages import PowerState
 
 TRACES = ("washer_a", "laser_printer", "dishwasher", "video_projector", "coffee_night")
 
@@ -247,3 +253,74 @@ def test_the_running_median_is_the_median_of_each_window(powers: list[int], wind
     for (t, _), found in zip(part, running_median(part, window_ms), strict=True):
         near = sorted(w for s, w in part if abs(s - t) <= window_ms // 2)
         assert found == near[(len(near) - 1) // 2]
+
+
+def test_labels_of_time_that_nobody_recorded_are_refused_with_both_spans() -> None:
+    samples = [(n * 1000, 200.0 if 100 <= n < 400 else 2.0) for n in range(600) if not 450 <= n < 520]
+    off = Label(0, 100_000, LabelState.OFF)
+    for start, end, state, what in (
+        # The wrong day, the wrong offset from either side, and a hole.
+        (86_500_000, 86_800_000, LabelState.RUNNING, "from 86500 s to 86800 s holds no sample"),
+        (100_000, 700_000, LabelState.RUNNING, "from 100 s to 700 s lies outside"),
+        (460_000, 500_000, LabelState.STANDBY, "from 460 s to 500 s holds no sample"),
+    ):
+        with pytest.raises(CannotTeach, match=f"{state.value} {what}.*: the recording goes from 0 s to 599 s"):
+            teach(samples, [off, Label(start, end, state)])
+    with pytest.raises(CannotTeach, match=r"standby from -50 s to 0\.5 s lies outside"):
+        teach(samples, [Label(-50_000, 500, LabelState.STANDBY), Label(100_000, 400_000, LabelState.RUNNING)])
+    # What teaches nothing may lie anywhere, and the last reading holds for a while.
+    run, rest = Label(100_000, 400_000, LabelState.RUNNING), Label(900_000, 999_000, LabelState.AMBIGUOUS)
+    assert teach(samples, [off, run, Label(400_000, 620_000, LabelState.OFF), rest]).wrong_ms == 0
+    for some in ([], [(0, 2.0)]):
+        with pytest.raises(CannotTeach, match=r"holds (one|no) sample"):
+            teach(some, [off])
+
+
+@pytest.mark.parametrize("idle_w", [-8.0, -0.4])
+def test_a_meter_that_shows_less_than_nothing_while_idle_has_an_idle_level_of_nothing(idle_w: float) -> None:
+    samples = [(float(n), 300.0 if 200 <= n < 500 else idle_w) for n in range(700)]
+    for state in ("off", "standby"):
+        teaching = taught(samples, [(0, 200, state), (200, 500, "running"), (500, 700, state)])
+        assert (teaching.idle_ceiling_w, teaching.wrong_ms, teaching.warnings) == (0.0, 0, ())
+        assert 0 <= teaching.profile.standby_w <= teaching.profile.off_w
+    with pytest.raises(CannotTeach, match=r"negative while it runs \(-300 W\).*the wrong way round"):
+        taught([(t, -power) for t, power in samples], [(0, 200, "off"), (200, 500, "running")])
+
+
+def test_a_recording_outlives_the_lesson_until_another_begins_or_it_is_cancelled() -> None:
+    live, at = LiveTeaching(), 0
+
+    def recorded_for(state: str, seconds: int, power: float) -> int:
+        nonlocal at
+        live.mark(TeachArgs(inst="xc-h01-01", mark="start", state=state), at)
+        for _ in range(seconds):
+            live.saw("xc-h01-01", Power(at, power, None, PowerState.OFF))
+            at += 1000
+        noted = live.mark(TeachArgs(inst="xc-h01-01", mark="stop"), at)
+        assert isinstance(noted, Noted)
+        return noted.labels
+
+    def lesson() -> Teaching:
+        future = live.learn("xc-h01-01", at)
+        assert not isinstance(future, Refusal)
+        return future.result(60)
+
+    try:
+        assert recorded_for("running", 60, 500.0) == 1
+        with pytest.raises(CannotTeach, match="no sample is labelled off or standby"):
+            lesson()
+        assert recorded_for("off", 150, 1.0) == 2, "what was missing is added"
+        assert recorded_for("standby", 0, 1.0) == 2, "a mark that was taken back at once says nothing"
+        first = lesson()
+        live.saw("xc-h01-01", Power(at, 9000.0, None, PowerState.OFF))
+        assert lesson() == first, "the answer was lost"
+        assert recorded_for("off", 150, 1.0) == 1, "the next lesson begins"
+        at += 40_000
+        live.mark(TeachArgs(inst="xc-h01-01", mark="start", state="running"), at)
+        at += 60_000
+        with pytest.raises(CannotTeach, match=r"running .* holds no sample"):
+            lesson()
+        assert live.mark(TeachArgs(inst="xc-h01-01", mark="cancel"), at) == Noted(0, 0)
+        assert isinstance(live.learn("xc-h01-01", at), Refusal)
+    finally:
+        live.close()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from edge_agents.outbox import Outbox
 from edge_agents.sender import Greetings, Sender
-from edge_agents.trouble import LOSSES, LOST_SOON_S, ConnectionLosses
 from wire.client import BrokerAddress
+from wire.connection_losses import LOSSES, LOST_SOON_S, ConnectionLosses
 from wire.messages import StreamKind
 
 

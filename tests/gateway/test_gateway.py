@@ -147,12 +147,13 @@ def test_a_birth_is_answered_with_what_is_committed_even_for_streams_never_heard
         speaks=("lab.usage/1",),
         instruments=(instruments[0],),
         drivers={instruments[0]: "simulated"},
-        profiles={},
+        profiles={instruments[0]: "f" * 64},
         streams=(StreamPosition(stream=stream, kind=StreamKind.USAGE, first_kept=1, last=7),),
     )
     with agent_station(site, agent) as station:
         station.send(up(agent, Channel.BIRTH), encode(birth), retain=True)
         wait_until(lambda: [a.upto for a in acks(station, stream)] == [0], "an answer to the birth")
+    assert gateway._watch._meterings._named() == {agent: {instruments[0]: "f" * 64}}
 
 
 def test_what_an_agent_says_of_itself_is_kept(site, gateway, database, instruments, clock):

@@ -237,6 +237,9 @@ def test_an_order_and_its_answer_are_in_the_audit_chain(environment, site, datab
         with pytest.raises(running.CannotRun, match="no agent is registered"):
             commanding.order(at, "a-nobody", Op.IDENTIFY, {}, "wang", 1)
         assert commanding.order(at, agent, Op.IDENTIFY, {}, "wang", 1) is None, "nobody is there"
+        for again, why in (("7" * 27, "not the id"), ("Z" * 26, "not the id"), ("0" * 26, "older than 24 h")):
+            with pytest.raises(running.CannotRun, match=why):
+                commanding.order(at, agent, Op.IDENTIFY, {}, "wang", 1, again)
     said = [(e["actor"], e["action"], e["after"].get("op"), e["after"].get("outcome")) for e in events(database)]
     assert said == [
         ("operator:wang", "command_sent", "read_now", None),
@@ -286,7 +289,11 @@ def test_a_command_that_somebody_published_retained_is_taken_off_the_broker(site
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("a-xc-h01-01", "identify", "--by", "wang", "--wait", "1"), 1, "did not answer within 1 s"),
+        (
+            ("a-xc-h01-01", "identify", "--by", "wang", "--wait", "1"),
+            1,
+            "did not answer within 1 s; the same command again, with --id 0",
+        ),
         (("a-nobody", "identify", "--by", "wang"), 2, "no agent is registered as a-nobody"),
     ],
     ids=str,

@@ -5,17 +5,19 @@ import dataclasses
 import pytest
 from sqlalchemy import select
 
+from edge_agents.detector import DetectorProfile
+from gateway.profiles import Profiles
 from gateway.skew import Skews
 from gateway.watch import CALM_AFTER, Watch
 from store.alerts import raise_alert
 from store.database import Database
 from store.ledger import commit_usage
 from store.liveness import Heard, note_heard
-from store.tables.registry import Instrument, Metering
+from store.tables.registry import Agent, Instrument, Metering
 from store.tables.usage import AgentStatus, Alert
 from tests.support.usage import NINE, StreamWriter
 from wire.clock import ManualClock, from_ms
-from wire.messages import PowerState, timestamp
+from wire.messages import Birth, PowerState, RecordKind, UsageRecord, timestamp
 
 
 def open_alerts(database: Database) -> list[tuple[str, str, str]]:
@@ -252,3 +254,71 @@ def test_under_a_fast_clock_the_way_of_a_message_is_not_taken_for_a_wrong_clock(
     hear(database, clock, f"a-{instruments[0]}", skew_ms=skew_ms)
     Watch(database, clock, Skews().known).look()
     assert [rule for rule, _, _ in open_alerts(database)] == rules
+
+
+def birth_of(agent: str, instrument: str, profile: str, at_ms: int) -> Birth:
+    return Birth(
+        agent=agent, boot="b1", ts=timestamp(at_ms), software="t", speaks=(), instruments=(instrument,), drivers={},
+        profiles={instrument: profile}, streams=(),
+    )  # fmt: skip
+
+
+def config_of(writer: StreamWriter, profile: str, at_ms: int) -> UsageRecord:
+    told = writer.tick(PowerState.OFF, 0)
+    detail = {"inst": writer.instrument, "profile": profile, "before": ""}
+    return told.model_copy(update={"kind": RecordKind.CONFIG, "ts": timestamp(at_ms), "detail": detail})
+
+
+def test_an_agent_that_goes_by_another_profile_than_its_metering_is_told_until_they_agree(database, clock, instruments):
+    typed = '{"standby_w": 20, "off_w": 250, "on_w": 300}'
+    meant = DetectorProfile(on_w=300.0, off_w=250.0, standby_w=20.0).sha256
+    with database.write() as session:
+        session.scalars(select(Metering).where(Metering.instrument_id == instruments[0])).one().profile = typed
+    profiles = Profiles()
+    watch = Watch(database, clock, dict, profiles.known)
+    writers = [StreamWriter(instrument) for instrument in instruments]
+    agent, now = writers[0].agent, clock.now_ms()
+    for writer in writers:
+        profiles.told(writer.agent, config_of(writer, "f" * 64, now))  # before its birth is heard
+        hear(database, clock, writer.agent)
+    assert watch.look() == (0, 0)
+    for writer in writers:  # what the second one's metering names is no profile
+        profiles.born(writer.agent, birth_of(writer.agent, writer.instrument, "f" * 64, now))
+    assert watch.look() == (1, 0)
+    assert open_alerts(database) == [("profile_differs", instruments[0], "h01")]
+    with database.read() as session:
+        detail = session.scalars(select(Alert.detail)).one()
+    assert meant in detail
+    assert "f" * 64 in detail
+    assert f"openlab-gateway configure {agent}" in detail
+    assert Watch(database, clock, dict).look() == (0, 0), "a gateway that has not heard the agent leaves it open"
+    profiles.told(agent, config_of(writers[0], meant, now - 1))
+    assert watch.look() == (0, 0), "a record that is older than the birth is from a backlog"
+    profiles.told(agent, config_of(writers[0], meant, now))
+    assert watch.look() == (0, 1)
+    profiles.born(agent, birth_of(agent, instruments[0], "e" * 64, now - 1))
+    assert watch.look() == (1, 0)
+    profiles.born(agent, birth_of(agent, instruments[0], meant, now - 1))
+    assert watch.look() == (0, 1)
+
+
+def test_an_instrument_whose_agent_was_revoked_is_told_until_it_is_metered_again(watch, database, clock, instruments):
+    for instrument in instruments:
+        hear(database, clock, f"a-{instrument}")
+    with database.write() as session:
+        session.get_one(Agent, f"a-{instruments[0]}").revoked_at = from_ms(clock.now_ms())
+    assert watch.look() == (1, 0)
+    assert open_alerts(database) == [("not_metered", instruments[0], "h01")]
+    with database.write() as session:
+        before = session.scalars(select(Metering).where(Metering.instrument_id == instruments[0])).one()
+        columns = {column.name: getattr(before, column.name) for column in Metering.__table__.columns}
+        ahead = {"agent_id": f"a-{instruments[1]}", "effective_at": from_ms(clock.now_ms() + 1_000)}
+        session.add(Metering(**columns | ahead))
+    assert watch.look() == (0, 0)
+    clock.advance(1_000)
+    assert watch.look() == (0, 1)
+    with database.write() as session:
+        session.get_one(Agent, f"a-{instruments[1]}").revoked_at = from_ms(clock.now_ms())
+        session.get_one(Instrument, instruments[0]).run_status = "retired"
+    watch.look()
+    assert open_alerts(database) == [("not_metered", instruments[1], "h01")]

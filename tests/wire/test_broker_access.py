@@ -97,6 +97,19 @@ def test_an_address_carries_name_and_password_unchanged(name: str, password: str
     assert (address.username, address.password, address.host, address.port) == (name, password, "127.0.0.1", 18830)
 
 
+@pytest.mark.parametrize("host", ["broker..example.org", ".example.org", "a" * 64 + ".example.org"])
+def test_a_host_that_cannot_be_one_is_refused_by_its_name(host: str) -> None:
+    with pytest.raises(ValueError, match=f"'{host}' cannot be a host; between its dots") as refused:
+        BrokerAddress.parse(f"mqtt://gw-1:secret-word@{host}:1883")
+    assert type(refused.value) is ValueError
+    assert "secret-word" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["broker.example.org", "broker.example.org.", "经纪.example.org", "::1", "10.0.0.1"])
+def test_every_host_that_can_be_one_is_taken(host: str) -> None:
+    assert BrokerAddress.parse(f"mqtt://[{host}]" if ":" in host else f"mqtt://{host}").host == host
+
+
 def test_the_nats_server_accepts_the_configuration_and_listens_only_here(tmp_path: Path) -> None:
     text = nats_config(
         port=18830, store_dir=str(tmp_path / 'a "store"'), log_file=str(tmp_path / "log"), logins=[AGENT, GATEWAY]

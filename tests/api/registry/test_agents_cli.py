@@ -217,6 +217,24 @@ def test_what_is_refused_has_a_code_and_changes_nothing(office: Office, argument
         assert session.get(Agent, GATEWAY) is None
 
 
+def test_an_agent_with_use_to_lose_is_revoked_only_when_that_is_said_to_be_meant(office: Office) -> None:
+    office.run("prepare-broker", "--kind", "mosquitto")
+    metering = "a-h01-01"
+    office.secret("add", metering, "--host", "h01")
+    files = {path.name: path.read_bytes() for path in office.folder.iterdir()}
+    asked = office.run("revoke", metering)
+    assert asked.exit_code == 1
+    assert "a-h01-01 speaks for xc-h01-01: from then on nobody meters that. First record" in asked.stderr
+    assert "nothing was changed" in asked.stderr
+    assert {path.name: path.read_bytes() for path in office.folder.iterdir()} == files
+    with office.database.read() as session:
+        assert session.get_one(Agent, metering).revoked_at is None
+    assert office.run("revoke", metering, "--yes").exit_code == 0
+    with office.database.read() as session:
+        assert session.get_one(Agent, metering).revoked_at is not None
+    assert office.run("revoke", metering).exit_code == 0
+
+
 def test_a_folder_that_is_not_a_brokers_is_said_to_be_so(office: Office) -> None:
     result = office.run("add", NEW, "--host", "h01")
     assert isinstance(result.exception, BadSettings)

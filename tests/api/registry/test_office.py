@@ -1,11 +1,16 @@
 """What the county office records: organisations, agents, meterings; each refusal has its own code."""
 
+from hashlib import sha256
+
 import pytest
 
 from api.accounts.uscc import make
+from edge_agents.detector import DetectorProfile
+from store.liveness import Heard, note_heard
 from store.tables.accounts import Role
 from store.tables.registry import Agent
 from tests.support.api_client import ApiClient
+from tests.support.county import MONDAY_NINE_MS
 
 PROFILE = '{"on_w":1025.0,"off_w":600.0}'
 
@@ -103,3 +108,47 @@ def test_who_meters_an_instrument_is_shown_to_its_host_and_the_county(county: Ap
     assert _code(county.signed_in(Role.LAB_MANAGER, host_id="h02").get(path)) == (403, "forbidden")
     for role in (Role.COUNTY_OFFICER, Role.FINANCE, Role.ADMIN, Role.AUDITOR):
         assert county.signed_in(role).get(path).status_code == 200
+
+
+def test_a_meter_speaks_for_one_instrument_at_a_time(officer: ApiClient) -> None:
+    first, second = "/instruments/xc-h01-01/meterings", "/instruments/xc-h01-02/meterings"
+
+    def record(path: str, hour: int, serial: str) -> tuple[int, str]:
+        agent = path.split("/")[2].replace("xc-", "a-")
+        asked = _metering(agent, f"2026-03-02T{hour:02d}:00:00+08:00")
+        return _code(officer.post(path, asked | {"meter_serial": serial}))
+
+    assert record(first, 1, "SN-7") == (201, "")
+    refused = officer.post(second, _metering("a-h01-02", "2026-03-02T02:00:00+08:00") | {"meter_serial": " sn-7 "})
+    assert (_code(refused), refused.json()["facts"]["instrument_id"]) == ((409, "meter_taken"), "xc-h01-01")
+    assert record(first, 5, "SN-8") == (201, "")
+    assert record(second, 2, "SN-7") == (409, "meter_taken")  # it is still on the first one at that time
+    assert record(second, 5, "SN-7") == (201, "")
+    assert record(first, 6, "SN-7") == (409, "meter_taken")
+    assert record(first, 6, "SN-8") == (201, "")  # its own meter again, with another profile say
+    assert record(second, 7, "-") == record(first, 7, "-") == (201, "")
+
+
+def test_the_hash_of_a_metering_is_that_of_its_profile_however_it_is_written(officer: ApiClient) -> None:
+    path = "/instruments/xc-h01-01/meterings"
+    texts = ('{"on_w":1025,"off_w":600,"standby_w":20}', '{ "standby_w": 20.0, "off_w": 6e2, "on_w": 1025.0 }', PROFILE)
+    hashes = []
+    for hour, text in enumerate(texts):
+        asked = _metering("a-h01-01", f"2026-03-02T0{hour}:00:00+08:00") | {"profile": text}
+        hashes.append(officer.post(path, asked).json()["profile_sha256"])
+    assert hashes[0] == hashes[1] == DetectorProfile(on_w=1025.0, off_w=600.0, standby_w=20.0).sha256
+    assert hashes[2] == sha256(PROFILE.encode()).hexdigest()  # what says no profile is cited as it is written
+
+
+def test_revoking_an_agent_says_what_is_lost_with_it(officer: ApiClient) -> None:
+    lost = officer.post("/agents/a-h01-02/revocation").json()["cautions"]
+    assert [each["code"] for each in lost] == ["still_metering"]
+    assert "xc-h01-02" in lost[0]["zh"]
+    assert "xc-h01-02" in lost[0]["en"]
+    with officer.parts.database.write() as session:
+        note_heard(session, Heard("a-h01-01", True, MONDAY_NINE_MS, "b1", "test", 7, 0, 0))
+    officer.post("/agents", {"agent_id": "a-h01-99", "host_id": "h01"})
+    officer.post("/instruments/xc-h01-01/meterings", _metering("a-h01-99", "2026-03-02T08:00:00+08:00"))
+    lost = officer.post("/agents/a-h01-01/revocation").json()["cautions"]
+    assert [(each["code"], " 7 " in each["en"]) for each in lost] == [("backlog", True)]
+    assert officer.post("/agents/a-h01-99/revocation").json()["cautions"][0]["code"] == "still_metering"
