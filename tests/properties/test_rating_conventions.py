@@ -221,7 +221,7 @@ def _truly(band_set, instant_ms: int) -> str:
     """The band of an instant by the calendar and the clock on the wall, minute by minute, without any arithmetic."""
     local = from_ms(instant_ms).astimezone(SHANGHAI)
     minute = f"{local.hour:02d}:{local.minute:02d}"
-    today, before = list(Day)[local.weekday()], list(Day)[local.weekday() - 1]
+    today, before = list(Day)[local.weekday()], list(Day)[(local.weekday() - 1) % 7]
     for band in band_set:
         if band.starts < band.ends and today in band.days and band.starts <= minute < band.ends:
             return band.code
