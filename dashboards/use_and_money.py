@@ -10,6 +10,10 @@ from dashboards.sources import POSTGRES
 
 _IN_RANGE = "BETWEEN $__unixEpochFrom() * 1000::bigint AND $__unixEpochTo() * 1000::bigint"
 _SHANGHAI = "AT TIME ZONE 'Asia/Shanghai'"
+# What a second source told as well counts once.
+_COUNTED = """s.session_id NOT IN (SELECT a.subject_id FROM anomaly a
+                        LEFT JOIN anomaly_decision d ON d.anomaly_id = a.anomaly_id AND d.verdict = 'cleared'
+                        WHERE a.rule = 'second_source' AND d.anomaly_id IS NULL)"""
 
 
 def use_and_money_dashboard() -> dict[str, Any]:
@@ -29,7 +33,7 @@ def use_and_money_dashboard() -> dict[str, Any]:
                 "Metered running time of sessions that ended in the time range.",
                 f"""SELECT coalesce(sum(s.odo_running_last_ms - s.odo_running_first_ms), 0) / 3600000.0 AS hours
                     FROM usage_session s JOIN instrument i USING (instrument_id)
-                    WHERE s.ended_at {_IN_RANGE} AND i.host_id IN ($host)""",
+                    WHERE s.ended_at {_IN_RANGE} AND i.host_id IN ($host) AND {_COUNTED}""",
                 unit="h",
             ),
             number(
@@ -53,7 +57,8 @@ def use_and_money_dashboard() -> dict[str, Any]:
                 f"""SELECT to_char(to_timestamp((s.ended_at - 1) / 1000.0) {_SHANGHAI}, 'YYYY-MM') || ' ' || i.host_id
                         AS host_month, sum(s.odo_running_last_ms - s.odo_running_first_ms) / 3600000.0 AS hours
                     FROM usage_session s JOIN instrument i USING (instrument_id)
-                    WHERE s.ended_at {_IN_RANGE} AND i.host_id IN ($host) GROUP BY 1 ORDER BY 1""",
+                    WHERE s.ended_at {_IN_RANGE} AND i.host_id IN ($host) AND {_COUNTED}
+                    GROUP BY 1 ORDER BY 1""",
                 unit="h",
             ),
             bars(

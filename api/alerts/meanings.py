@@ -47,8 +47,12 @@ _EXACT: dict[str, Meaning] = {
         "A session was matched before its clock was set; look at its date and correct it.",
     ),
     "session_stream_lost": (
-        "终端存储更换,原有使用已按最后记录结束;请核对。",
-        "A session was ended where its lost stream ends; look at what is missing.",
+        "仪器改由其他终端或存储上报(或已停止上报),原有使用已按最后记录结束;请核对。",
+        "A session was ended at its last record: its stream is lost, or no longer about it. Look at what is missing.",
+    ),
+    "second_source": (
+        "同一仪器的使用由两个来源上报,后者暂不计费;请停用多余的终端,并由县科技局处理该异常。",
+        "Two sources tell the use of one instrument; one is not billed. Stop the one too many; an officer decides.",
     ),
     "sensor_silent": (
         "终端在线但读不到电表;请检查电表与接线。",
@@ -57,6 +61,19 @@ _EXACT: dict[str, Meaning] = {
     "duplicate_identity": (
         "两台设备使用同一身份;请停用其一并更换密码。",
         "Two machines speak under one name; stop one and rotate the password.",
+    ),
+    "profile_differs": (
+        "终端所用检测参数与现行计量关系不一致;请下发配置,或按终端所用参数登记新的计量关系。",
+        "An agent goes by another profile than its metering names; publish the metering's (openlab-gateway configure),"
+        " or record a metering with the agent's.",
+    ),
+    "not_metered": (
+        "仪器的计量关系指向已停用的终端,其使用不再计量;请登记由其他终端计量。",
+        "An instrument's metering names a revoked agent, so nobody counts its use; record a metering with another one.",
+    ),
+    "gateway_name_taken": (
+        "两个网关使用同一名称,互相断开;请为每个网关设置各自的 OPENLAB_GATEWAY_NAME。",
+        "Two gateways connect under one name and throw each other out; give each its own OPENLAB_GATEWAY_NAME.",
     ),
     "no_tariff": ("仪器没有生效的收费标准;请制定。", "An open instrument has no price list in force; make one."),
     "ticks_kept": (

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, func, or_, select
 
 from api.booking import repository
 from api.booking.due import ensure_due, readings_wait
+from api.booking.sources import undecided
 from api.booking.states import BookingAction
 from api.booking.steps import StepInput, graces_of, take_step
 from api.charging.anomalies import raise_anomaly
@@ -52,6 +53,17 @@ _UNFINISHED = (
     .limit(1)
 )
 
+_HELD_BACK = (
+    select(UsageSession.session_id)
+    .where(
+        UsageSession.instrument_id == bindparam("instrument"),
+        UsageSession.started_at < bindparam("claim_end", type_=UtcDateTime),
+        UsageSession.ended_at > bindparam("began", type_=UtcDateTime),
+        undecided(UsageSession.session_id),
+    )
+    .limit(1)
+)
+
 
 def expire_booking(work: Work, booking_id: str) -> datetime | None:
     """Give a slot back that was held for a request nobody decided in time."""
@@ -68,7 +80,8 @@ def complete_booking(work: Work, booking_id: str) -> datetime | None:
     """Complete a booking whose claim is over once its use is known, and leave its charge to be made.
 
     Waits while a session is open or unmatched, or the meter has not accounted for the whole claim; gives up 24 h
-    after the meter's last word (an anomaly says so). Who neither came nor used the instrument becomes a no-show.
+    after the meter's last word (an anomaly says so). Who neither came nor used the instrument becomes a no-show, but
+    not while a session that another source tells waits for an officer.
     """
     booking = repository.booking_row(work.session, work.actor, booking_id, lock=True)
     state, self_operated = BookingState(booking.state), booking.mode == BookingMode.SELF_OPERATED.value
@@ -121,6 +134,11 @@ def _missing(work: Work, booking: Booking, claim_end: datetime, accounted_to: da
     row = work.session.execute(_UNFINISHED, asked).first()
     if row is not None:
         return f"session {row.session_id} is {'open' if row.ended_at is None else 'not matched yet'}"
+    if booking.state == BookingState.CONFIRMED.value:
+        # Whether anybody came is what an officer has to decide first.
+        held = work.session.execute(_HELD_BACK, asked).scalar()
+        if held is not None:
+            return f"session {held} is held back"
     if readings_wait(work.session, booking.instrument_id):
         return "a card reading is not judged yet"
     if accounted_to is not None and accounted_to < claim_end:

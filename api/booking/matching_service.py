@@ -12,13 +12,15 @@ from api.booking import repository
 from api.booking.due import ensure_due, move_due, readings_wait
 from api.booking.matching import FORGOTTEN_CHECK_OUT, Claim, MeteredSession, OdometerPoint, Part, apportion
 from api.booking.odometer import odometer_points
+from api.booking.sources import SECOND_SOURCE, find_second_source, is_matched
 from api.booking.states import CHARGEABLE, CLAIMING, BookingAction
 from api.booking.steps import graces_of, take_step
 from api.charging.anomalies import raise_anomaly
 from api.charging.fees import no_show_is_questioned
 from api.charging.repository import last_charge
 from api.work import Work
-from store.ledger import EDGES_LOST, WAITS_FOR_A_CLOCK, session_records
+from store.alerts import raise_alert
+from store.ledger import DATED_TOO_LATE, DATES_WRONG, EDGES_LOST, WAITS_FOR_A_CLOCK, session_records
 from store.tables.calendar import Booking, BookingMode, BookingState, BookingUse, DueKind, UnbookedUse
 from store.tables.registry import Instrument, UseDetection
 from store.tables.usage import UsageRecordRow, UsageSession
@@ -45,10 +47,6 @@ _STILL_GOING = (BookingState.CONFIRMED, BookingState.CHECKED_IN, BookingState.IN
 _VOIDED = BookingState.NO_SHOW
 
 # Put together once: building a statement costs more than the database's answer to it.
-_MATCHED = (
-    select(BookingUse.session_id).where(BookingUse.session_id == bindparam("of")).limit(1),
-    select(UnbookedUse.session_id).where(UnbookedUse.session_id == bindparam("of")).limit(1),
-)
 _CLAIMING = (
     select(Booking)
     .where(
@@ -71,9 +69,11 @@ def match_session(work: Work, session_id: str) -> datetime | None:
     """Divide a closed session among bookings; return None, nothing is left to do, or when to look again.
 
     It waits while a card that was held to a reader there is not judged yet: that decides whose use it was. It waits a
-    day for a date, or the length of a hole in it, where the agent's clock was not set: then somebody has to look. Where
+    day for a date, or the length of a hole in it, where the agent's clock was not set, or is ahead of the receipt: then
+    somebody has to look, and one whose begin is dated wrong is nobody's until a person says whose. Where
     it voids a no-show it waits for the answer to a dispute about its fee. An open session is left alone: closing it
-    makes the matching due again. Raises LookupError for an unknown one.
+    makes the matching due again. One that another source tells as well is held back until an officer decides (see
+    sources.py): then it is due again, or stays unbilled. Raises LookupError for an unknown one.
     """
     metered = work.session.get(UsageSession, session_id)
     if metered is None:
@@ -85,11 +85,21 @@ def match_session(work: Work, session_id: str) -> datetime | None:
         if work.now < until:
             return until  # dated again, or told how long its hole was, it is due at once
     instrument = repository.instrument_row(work.session, metered.instrument_id, lock=True)
-    if _is_matched(work, session_id):
+    flags = metered.flags.split()
+    if is_matched(work.session, session_id):
+        if DATED_TOO_LATE in flags:
+            detail = "its dates were told to be wrong after it was matched"
+            _found(work, DATED_TOO_LATE, session_id, instrument, detail, blocks_reward=True)
+        return None
+    why = find_second_source(work.session, metered)
+    if why is not None:
+        _hold_back(work, metered, instrument, why)
         return None
     if readings_wait(work.session, instrument.instrument_id):
         return work.now + _READINGS_FIRST
-    bookings = {booking.booking_id: booking for booking in _claiming(work, metered)}
+    # By a date that is known to be wrong it would be given to somebody who was not there.
+    claiming = _claiming(work, metered) if DATES_WRONG.isdisjoint(flags) else []
+    bookings = {booking.booking_id: booking for booking in claiming}
     parts = apportion(
         _metered(work, metered),
         [_claim(work, booking) for booking in bookings.values()],
@@ -109,7 +119,7 @@ def match_session(work: Work, session_id: str) -> datetime | None:
     for part in parts:
         if FORGOTTEN_CHECK_OUT in part.flags:
             _found(work, FORGOTTEN, session_id, instrument, f"booking {part.booking_id} has no check-out")
-    doubts = DOUBTFUL.intersection(metered.flags.split())
+    doubts = DOUBTFUL.intersection(flags)
     if doubts:
         _found(work, SESSION_IN_DOUBT, session_id, instrument, ", ".join(sorted(doubts)), blocks_reward=True)
     return None
@@ -118,10 +128,6 @@ def match_session(work: Work, session_id: str) -> datetime | None:
 def _received(work: Work, metered: UsageSession) -> datetime:
     record = (metered.agent_id, metered.stream, metered.close_seq)
     return work.session.get_one(UsageRecordRow, record).received_at
-
-
-def _is_matched(work: Work, session_id: str) -> bool:
-    return any(work.session.execute(query, {"of": session_id}).first() is not None for query in _MATCHED)
 
 
 def _claiming(work: Work, metered: UsageSession) -> list[Booking]:
@@ -158,6 +164,16 @@ def _metered(work: Work, row: UsageSession) -> MeteredSession:
     first = OdometerPoint(to_ms(row.started_at), row.odo_running_first_ms, row.odo_unknown_first_ms)
     last = OdometerPoint(to_ms(row.last_at), row.odo_running_last_ms, row.odo_unknown_last_ms)
     return MeteredSession(row.session_id, odometer_points(session_records(work.session, row.session_id), first, last))
+
+
+def _hold_back(work: Work, metered: UsageSession, instrument: Instrument, why: str) -> None:
+    """Have an officer decide; where that was asked before there is nothing to do."""
+    if not why:
+        return
+    _found(work, SECOND_SOURCE, metered.session_id, instrument, why, blocks_reward=True)
+    running_ms = metered.odo_running_last_ms - metered.odo_running_first_ms
+    told = f"session {metered.session_id}, {running_ms} ms running, is not billed until an officer decides: {why}"
+    raise_alert(work.session, SECOND_SOURCE, metered.instrument_id, told, to_ms(work.now), instrument.host_id)
 
 
 def _keep_unbooked(work: Work, metered: UsageSession, part: Part) -> None:

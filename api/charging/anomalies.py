@@ -1,4 +1,4 @@
-"""What looked wrong when a charge was posted, and what a person decided about it.
+"""What looked wrong when a charge was posted or a session was matched, and what a person decided about it.
 
 Written by charging in the transaction that posts the charge; an open or confirmed one keeps the charge out of a
 reward, whatever else holds. Never edited: a decision is a row of its own, made once.
@@ -7,6 +7,9 @@ reward, whatever else holds. Never edited: a decision is a row of its own, made 
 from sqlalchemy import ColumnElement, Select, literal, select
 from sqlalchemy.orm import Session
 
+from api.booking.due import move_due
+from api.booking.repository import instrument_row
+from api.booking.sources import SECOND_SOURCE, still_counted
 from api.charging.access import visible_to
 from api.charging.flags import CERTIFICATE_EXPIRED, COVERAGE_BELOW_95, FEE_WITHOUT_SESSION
 from api.errors import conflict, invalid, not_found
@@ -14,6 +17,8 @@ from api.work import Actor, Work
 from store.canonical import sha256_hex
 from store.tables.accounts import Role
 from store.tables.audit import Anomaly, AnomalyDecision, Verdict
+from store.tables.calendar import DueKind
+from store.tables.usage import UsageSession
 from store.upsert import insert_if_absent
 
 __all__ = [
@@ -76,8 +81,9 @@ def raise_anomaly(
 def decide_anomaly(work: Work, anomaly_id: str, verdict: Verdict, note: str) -> AnomalyDecision:
     """Record a county officer's decision, once, with a reason.
 
-    Refused: 403, 404, 409 `already_decided`, `disputed` (that of an objection is decided by what answers it), 422
-    `note_missing`.
+    A session that is held back because of a second source is matched where its anomaly is cleared, and stays unbilled
+    where it is confirmed. Refused: 403, 404, 409 `already_decided`, `disputed` (that of an objection is decided by what
+    answers it), `told_twice` (clearing would count the same time again), 422 `note_missing`.
     """
     work.require((Role.COUNTY_OFFICER,), "处理异常", "decide an anomaly")
     anomaly = find_anomaly(work.session, anomaly_id)
@@ -90,6 +96,8 @@ def decide_anomaly(work: Work, anomaly_id: str, verdict: Verdict, note: str) -> 
         )
     if not note.strip():
         raise invalid("note_missing", "请写明处理理由。", "Write down why you decide so.", field="note")
+    if anomaly.rule == SECOND_SOURCE and verdict is Verdict.CLEARED:
+        _let_be_matched(work, anomaly)
     decision = {
         "anomaly_id": anomaly_id,
         "verdict": verdict.value,
@@ -111,6 +119,24 @@ def decide_anomaly(work: Work, anomaly_id: str, verdict: Verdict, note: str) -> 
         after={"verdict": verdict.value, "note": note.strip()},
     )
     return work.session.get_one(AnomalyDecision, anomaly_id)
+
+
+def _let_be_matched(work: Work, anomaly: Anomaly) -> None:
+    """Leave a session that was held back to be matched; refused while the same time counts by another source."""
+    metered = work.session.get_one(UsageSession, anomaly.subject_id)
+    instrument_row(work.session, metered.instrument_id, lock=True)
+    if decision_on(work.session, anomaly.anomaly_id) is not None:
+        return  # what is decided already is refused by the caller
+    counted = still_counted(work.session, metered.session_id)
+    if counted:
+        raise conflict(
+            "told_twice",
+            "同一时段已有另一来源的使用计入。请先更正为零或撤销其收费,或将其归为内部使用或维护;否则请确认该异常,本次使用不计费。",
+            "The same time counts by another source. First correct that one to nothing, withdraw its charge or classify"
+            " it as internal or maintenance; or confirm the anomaly, and this session stays unbilled.",
+            sessions=counted,
+        )
+    move_due(work.session, DueKind.MATCH_SESSION, metered.session_id, work.now)
 
 
 def is_of_a_dispute(anomaly: Anomaly) -> bool:

@@ -78,6 +78,9 @@ def _tree(found: Explanation) -> list[str]:
     for use in found.uses:
         lines.append(f"├─ session {use.session_id}: {use.running_ms / 1000:.1f} s running, {use.records} records")
     lines += [f"├─ {hole.from_at:%Y-%m-%d %H:%M:%S} {hole.zh}\n│  {hole.en} ({hole.record})" for hole in found.holes]
+    for other in found.second_sources:
+        decided = {"cleared": "billed, as an officer decided", "": "not billed until an officer decides"}
+        lines.append(f"├─ session {other.session_id}: {decided.get(other.verdict, 'not billed')}; {other.detail}")
     for kept in found.evidence:
         lines.append(f"├─ {kept.kind}: {kept.item_count} items, {kept.size_bytes} bytes, sha256 {kept.content_sha256}")
     lines += [f"├─ anomaly {each.rule}: {each.detail}" for each, _ in found.anomalies]

@@ -51,7 +51,9 @@ def read_anomaly(anomaly_id: str, work: Annotated[Work, reads(*_READERS)]) -> s.
 def decide(
     anomaly_id: str, asked: s.DecisionAsked, work: Annotated[Work, writes(Role.COUNTY_OFFICER)], once: Once
 ) -> Response:
-    """`cleared`: there is an explanation. `confirmed`: the charge stays out of every reward."""
+    """`cleared`: there is an explanation. `confirmed`: the charge stays out of every reward. A session that is held
+    back (`second_source`) is matched where that is cleared and stays unbilled where it is confirmed; 409 `told_twice`
+    while the same time counts by another source."""
 
     def produce() -> s.AnomalyAnswer:
         decision = anomalies.decide_anomaly(work, anomaly_id, asked.verdict, asked.note)

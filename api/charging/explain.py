@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from api.booking.sources import SECOND_SOURCE
 from api.charging.access import may_see
 from api.charging.anomalies import anomalies_of
 from api.charging.bridged import LeftHole, bridge
@@ -65,6 +66,19 @@ class ExplainedHole:
 
 
 @dataclass(frozen=True)
+class ExplainedSecondSource:
+    """The part of a session in the time of the use that another source told as well. `verdict`: what an officer
+    decided, "" while nobody has; it is billed where that is `cleared` and not otherwise."""
+
+    session_id: str
+    agent_id: str
+    from_at: datetime
+    to_at: datetime
+    verdict: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class ExplainedEvidence:
     """One kind of frozen evidence. `curve` is there for samples."""
 
@@ -92,6 +106,7 @@ class Explanation:
     revisions: tuple[Charge, ...] = ()
     disputes: tuple[tuple[Dispute, DisputeEnd | None], ...] = ()
     corrections: tuple[tuple[Correction, CorrectionDecision | None], ...] = ()
+    second_sources: tuple[ExplainedSecondSource, ...] = ()
 
 
 def find_charge(work: Work, charge_id: str) -> Charge:
@@ -112,19 +127,21 @@ def explain_charge(work: Work, charge_id: str) -> Explanation:
     given = read_input(charge.input, tariff.body)
     lines = rated_lines(charge_lines(work.session, charge_id))
     revisions = revisions_of(work.session, charge)
+    uses = tuple(_uses(work.session, charge.booking_id))
     return Explanation(
         charge,
         tuple((line, _sentence(line, given)) for line in lines),
         tariff,
         given,
         *_list_and_saving(charge, given),
-        tuple(_uses(work.session, charge.booking_id)),
+        uses,
         _holes(work.session, charge, given),
         tuple(_evidence(work.session, charge_id)),
         tuple(anomalies_of(work.session, "charge", charge_id)),
         revisions,
         tuple(pair for one in revisions for pair in disputes_of(work.session, one.charge_id)),
         tuple(pair for one in revisions for pair in corrections_of(work.session, one.charge_id)),
+        _second_sources(work.session, charge, uses),
     )
 
 
@@ -188,6 +205,34 @@ def _uses(session: Session, booking_id: str) -> list[ExplainedUse]:
         .where(BookingUse.booking_id == booking_id)
     )
     return sorted((ExplainedUse(*row) for row in rows), key=lambda use: (use.from_at, use.session_id))
+
+
+def _second_sources(
+    session: Session, charge: Charge, uses: Sequence[ExplainedUse]
+) -> tuple[ExplainedSecondSource, ...]:
+    """Sessions that were held back, as far as they lie in the time of the use: nobody else's use is told."""
+    if not uses:
+        return ()
+    since, until = uses[0].from_at, max(use.to_at for use in uses)
+    rows = session.execute(
+        select(UsageSession, Anomaly.detail, AnomalyDecision.verdict)
+        .join(Anomaly, Anomaly.subject_id == UsageSession.session_id)
+        .outerjoin(AnomalyDecision, AnomalyDecision.anomaly_id == Anomaly.anomaly_id)
+        .where(
+            Anomaly.rule == SECOND_SOURCE,
+            Anomaly.subject_kind == "session",
+            UsageSession.instrument_id == charge.instrument_id,
+            UsageSession.started_at < until,
+            UsageSession.last_at > since,
+        )
+        .order_by(UsageSession.started_at, UsageSession.session_id)
+    )
+    return tuple(
+        ExplainedSecondSource(
+            row.session_id, row.agent_id, max(since, row.started_at), min(until, row.last_at), verdict or "", detail
+        )
+        for row, detail, verdict in rows
+    )
 
 
 def _holes(session: Session, charge: Charge, given: RatingInput) -> tuple[ExplainedHole, ...]:

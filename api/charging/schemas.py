@@ -151,6 +151,18 @@ class ExplainedHoleAnswer(Answer):
     en: str
 
 
+class ExplainedSecondSourceAnswer(Answer):
+    """The part of a session in the time of the use that another source told as well. Not billed unless `verdict` is
+    `cleared`; empty while nobody has decided."""
+
+    session_id: str
+    agent_id: str
+    from_at: Instant
+    to_at: Instant
+    verdict: str
+    detail: str
+
+
 class CurveAnswer(Answer):
     """The frozen power curve in few numbers; powers in milliwatt, times in UTC milliseconds."""
 
@@ -229,6 +241,7 @@ class ExplanationAnswer(Answer):
     revisions: list[RevisionAnswer]
     disputes: list[DisputeAnswer]
     corrections: list[CorrectionAnswer]
+    second_sources: list[ExplainedSecondSourceAnswer]
 
     @staticmethod
     def of(found: Explanation) -> "ExplanationAnswer":
@@ -258,4 +271,5 @@ class ExplanationAnswer(Answer):
             revisions=[RevisionAnswer.model_validate(each) for each in found.revisions],
             disputes=[DisputeAnswer.of(*each) for each in found.disputes],
             corrections=[CorrectionAnswer.of(*each) for each in found.corrections],
+            second_sources=[ExplainedSecondSourceAnswer.model_validate(each) for each in found.second_sources],
         )

@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from api.booking.sources import undecided
 from api.verify.usage import stream_holds
 from store.database import Database
 from store.ledger import CannotFold, drop_ticks, streams_with_old_ticks
@@ -86,6 +87,7 @@ def expire_samples(session: Session, series: SeriesStore, before_ms: int, *, do_
         select(func.min(UsageSession.started_at)).where(
             or_(
                 UsageSession.open_slot == 1,
+                undecided(UsageSession.session_id),
                 UsageSession.session_id.in_(select(Due.subject_id).where(Due.kind == DueKind.MATCH_SESSION.value)),
             )
         )

@@ -283,7 +283,12 @@ _RULES: dict[str, Said] = {
         " approves",
     ),
     "use_after_completion": ("预约完成后仍有使用", "use after the booking was completed"),
+    "second_source": (
+        "同一仪器的使用由两个来源上报,该次暂不计费;由县科技局决定是否计入",
+        "two sources told the use of one instrument; this session is not billed unless an officer clears it",
+    ),
     "session_in_doubt": ("使用记录存疑", "not all of a session's time is proved"),
+    "dated_too_late": ("匹配后才对时,使用日期有误", "its clock was set after it was matched: its dates are wrong"),
     "session_without_booking": ("使用没有对应的预约", "use without a booking"),
     "forgotten_check_out": ("未签退", "nobody checked out"),
     "telemetry_coverage": ("遥测数据不完整", "the telemetry is incomplete"),

@@ -11,6 +11,7 @@ from sqlalchemy import Select, select
 from api.booking import repository
 from api.booking.rules import check_slot_forward
 from api.booking.slots import Interval
+from api.booking.sources import SECOND_SOURCE, held_back
 from api.charging.access import SEE_ALL, is_system
 from api.charging.bridged import bridge
 from api.charging.evidence import UseSpan, records_of
@@ -62,6 +63,13 @@ def sessions_between(instrument_id: str, window: Interval) -> Select[UsageSessio
 def show_sessions(work: Work, rows: Sequence[UsageSession]) -> list[SessionAnswer]:
     """Show sessions with the bookings they were matched to."""
     found: dict[str, list[str]] = {row.session_id: [] for row in rows}
+    held = set(
+        work.session.scalars(
+            select(UsageSession.session_id).where(
+                UsageSession.session_id.in_(found), held_back(UsageSession.session_id)
+            )
+        )
+    )
     matched = select(BookingUse.session_id, BookingUse.booking_id).where(BookingUse.session_id.in_(found))
     for session_id, booking_id in work.session.execute(matched.order_by(BookingUse.from_at)):
         found[session_id].append(booking_id)
@@ -76,7 +84,11 @@ def show_sessions(work: Work, rows: Sequence[UsageSession]) -> list[SessionAnswe
             running_ms=row.odo_running_last_ms - row.odo_running_first_ms,
             unknown_ms=row.odo_unknown_last_ms - row.odo_unknown_first_ms,
             bridged_ms=(bridged_ms := _bridged_ms(work, row)),
-            flags=[*row.flags.split(), *(["bridged"] if bridged_ms else [])],
+            flags=[
+                *row.flags.split(),
+                *(["bridged"] if bridged_ms else []),
+                *([SECOND_SOURCE] if row.session_id in held else []),
+            ],
             booking_ids=found[row.session_id],
         )
         for row in rows

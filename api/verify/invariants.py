@@ -9,6 +9,7 @@ from sqlalchemy import Exists, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from api.booking.matching_service import SESSION_WITHOUT_BOOKING, UNBOOKED_ALLOWED_MS
+from api.booking.sources import NO_DATE, asked_about, held_back, tells_the_same
 from api.charging.use import told_by_presence
 from api.rewards.policy_body import Exclusion, read_policy
 from api.verify.finding import Finding
@@ -20,6 +21,7 @@ from store.tables.disputes import Correction, CorrectionDecision
 from store.tables.registry import Affiliation, AffiliationEvent, Host, Instrument
 from store.tables.rewards import RewardInput, RewardPolicyVersion, RewardResult, RewardRun
 from store.tables.usage import EntryKind, UsageEntry, UsageSession
+from wire.clock import to_ms
 
 _ENDED = (
     BookingState.CLOSED.value,
@@ -85,7 +87,8 @@ def ledger_has_the_odometers_difference(session: Session) -> Iterator[Finding]:
 
 
 def sessions_do_not_overlap(session: Session) -> Iterator[Finding]:
-    """5: one instrument has one session at a time.
+    """5: one instrument has one session at a time; where two sources told the same, one of them waits to be matched or
+    somebody was asked about it.
 
     Within a stream the records' numbers and the odometer decide, since labels step with the wall clock.
     """
@@ -95,28 +98,32 @@ def sessions_do_not_overlap(session: Session) -> Iterator[Finding]:
     inside = and_(same_stream, other.open_seq > UsageSession.open_seq, other.open_seq < UsageSession.last_seq)
     in_time = and_(
         ~same_stream,
-        UsageSession.ended_at.is_not(None),
         other.started_at >= UsageSession.started_at,
         other.started_at < UsageSession.ended_at,
-        other.last_at > UsageSession.started_at,
+        other.ended_at > UsageSession.started_at,
+        *(~_due(DueKind.MATCH_SESSION, one.session_id) & ~asked_about(one.session_id) for one in (UsageSession, other)),
+        *(~one.flags.contains(flag) for one in (UsageSession, other) for flag in sorted(NO_DATE)),
     )
+    spans = (column for one in (UsageSession, other) for column in (one.started_at, one.last_at))
     rows = session.execute(
-        select(UsageSession.session_id, other.session_id)
+        select(UsageSession.session_id, other.session_id, same_stream, *spans)
         .join(other, same)
         .where(or_(inside, in_time))
         .order_by(UsageSession.session_id, other.session_id)
     )
-    for first, second in rows:
-        yield Finding("usage_session", second, f"it overlaps {first}")
+    for first, second, is_inside, *edges in rows:
+        if is_inside or tells_the_same(*map(to_ms, edges)):
+            yield Finding("usage_session", second, f"it overlaps {first}")
 
 
 def finished_use_is_priced(session: Session) -> Iterator[Finding]:
-    """11: a finished session waits for matching or is matched; a customer's use is charged, or somebody looks at it;
-    what was matched after the charge is due to be charged anew."""
+    """11: a finished session waits for matching, is matched, or is held back because of a second source; a customer's
+    use is charged, or somebody looks at it; what was matched after the charge is due to be charged anew."""
     waits = _due(DueKind.MATCH_SESSION, UsageSession.session_id)
     booked = exists().where(BookingUse.session_id == UsageSession.session_id)
     unbooked = exists().where(UnbookedUse.session_id == UsageSession.session_id)
-    lost = select(UsageSession.session_id).where(UsageSession.ended_at.is_not(None), ~waits, ~booked, ~unbooked)
+    somewhere = or_(waits, booked, unbooked, held_back(UsageSession.session_id))
+    lost = select(UsageSession.session_id).where(UsageSession.ended_at.is_not(None), ~somewhere)
     for session_id in session.execute(lost.order_by(UsageSession.session_id)).scalars():
         yield Finding("usage_session", session_id, "it has ended, waits for nothing and belongs to nobody")
     charged = exists().where(Charge.booking_id == Booking.booking_id, Charge.purpose == ChargePurpose.USE.value)

@@ -3,9 +3,9 @@
 from store.ledger.chain import Fault
 from store.ledger.checking import check_usage_chain
 from store.ledger.correcting import CorrectedUsage, correct_usage
-from store.ledger.dating import UNSET, WAITS_FOR_A_CLOCK
-from store.ledger.ending import Ended, end_open_sessions, streams_that_are_over
-from store.ledger.fold import EDGES_LOST
+from store.ledger.dating import DATES_WRONG, UNSET, WAITS_FOR_A_CLOCK
+from store.ledger.ending import Ended, LeftOpen, end_open_sessions, sessions_left_open
+from store.ledger.flags import DATED_TOO_LATE, EDGES_LOST
 from store.ledger.memory import ChainMemory
 from store.ledger.reading import folded_upto, refold, session_records
 from store.ledger.records import Arrival, CommitResult, commit_usage
@@ -15,6 +15,8 @@ from store.ledger.rights import Registry, load_registry
 from store.ledger.streams import StreamMark, Written, mark_telemetry, stream_marks
 
 __all__ = [
+    "DATED_TOO_LATE",
+    "DATES_WRONG",
     "EDGES_LOST",
     "UNSET",
     "WAITS_FOR_A_CLOCK",
@@ -25,6 +27,7 @@ __all__ = [
     "CorrectedUsage",
     "Ended",
     "Fault",
+    "LeftOpen",
     "Registry",
     "ReplayRefused",
     "StreamMark",
@@ -41,8 +44,8 @@ __all__ = [
     "mark_telemetry",
     "refold",
     "session_records",
+    "sessions_left_open",
     "stream_marks",
-    "streams_that_are_over",
     "streams_with_old_ticks",
     "unpark",
 ]

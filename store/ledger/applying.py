@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from store.ledger.chain import LINK_AFTER_RECORDS, METRIC_RUNNING, ChainBuilder, Statement
-from store.ledger.dating import WAITS_FOR_A_CLOCK, HoleLength, date_closed, date_open, length_of, length_told, step_of
+from store.ledger.dating import HoleLength, date_closed, date_position, dates_kept, length_of, length_told
+from store.ledger.flags import STREAM_LOST
 from store.ledger.fold import (
-    STREAM_LOST,
     Effect,
     Oddity,
     OpenSession,
@@ -24,10 +24,12 @@ from store.ledger.fold import (
     fold,
     is_about_an_instrument,
 )
-from store.ledger.loading import Known, Undated
+from store.ledger.labels import step_of
+from store.ledger.loading import Known
 from store.ledger.memory import Pending
 from store.ledger.refolding import dates_stay_reason
 from store.ledger.streams import StreamHead
+from store.ledger.undated import Undated
 from store.ledger.writes import Row, Writes, reading_subject
 from store.tables.usage import EntryKind
 from wire.clock import from_ms
@@ -69,7 +71,7 @@ class StreamFolder:
                     self._writes.to_check_in.add(reading_subject(self._head.agent_id, self._head.stream, record.seq))
             else:
                 touched.add(record.inst)
-                self._fold_one(record)
+                self._fold_one(record, self._now_ms if arrival.received_ms is None else arrival.received_ms)
             if self._chain.covered >= LINK_AFTER_RECORDS:
                 now = self._now_ms
                 self._chain.link(arrival.seq, Statement(EntryKind.FOLD, None, None, None, 0, now, now, ""))
@@ -79,8 +81,8 @@ class StreamFolder:
         self._writes.links += self._chain.rows
         return self._chain.pending(self._head.upto)
 
-    def _fold_one(self, record: UsageRecord) -> None:
-        position, effects = fold(self._positions.get(record.inst), record)
+    def _fold_one(self, record: UsageRecord, received_ms: int) -> None:
+        position, effects = fold(self._positions.get(record.inst), record, received_ms)
         self._positions[record.inst] = position
         for effect in effects:
             self._apply(record, effect)
@@ -122,17 +124,18 @@ class StreamFolder:
         self._write_session(name, closed_columns(closed))
         self._chain.link(record.seq, session_statement(record.inst, closed))
         self._writes.to_match.add(name)
-        if not WAITS_FOR_A_CLOCK.isdisjoint(closed.session.flags):
-            self._undated[name] = Undated(record.inst, closed, 1, closed.running_ms, is_matched=False)
+        self._undated[name] = Undated(record.inst, closed, 1, closed.running_ms, is_matched=False)
 
     def _date_again(self, clock: UsageRecord, step_ms: int) -> set[str]:
-        """Shift what this boot dated before its clock was set; return the instruments whose open session it was."""
+        """Date again what this boot dated before its clock was set; return the instruments that stand elsewhere now."""
         touched = set()
         for inst, position in self._positions.items():
-            dated = date_open(position, clock, step_ms)
-            if dated is not None and dated.open is not None:
-                self._positions[inst] = dated
-                touched.add(inst)
+            dated = date_position(position, clock, step_ms)
+            if dated is None:
+                continue
+            self._positions[inst] = dated
+            touched.add(inst)
+            if dated.open is not None and STREAM_LOST not in dated.open.flags:
                 row = opening_columns(self._head, self._known, inst, dated.open) | open_columns(dated, dated.open)
                 self._redate(dated.open.session_id, row)
         for name, one in list(self._undated.items()):
@@ -141,7 +144,10 @@ class StreamFolder:
                 continue
             if one.is_matched:
                 # Somebody was given this use by the date it had. That is for people to correct.
+                del self._undated[name]
                 self._link_event(clock.seq, one.instrument_id, dates_stay_reason(name))
+                self._write_session(name, closed_columns(dates_kept(one.closed)))
+                self._writes.to_match.add(name)
                 told = f"session {name} was matched before its clock was set, by {step_ms} ms"
                 self._writes.alert("dated_too_late", one.instrument_id, told)
                 continue
@@ -274,7 +280,7 @@ def open_columns(position: Position, opened: OpenSession) -> Row:
         "last_seq": position.last_seq,
         "close_seq": None,
         "open_slot": 1,
-        "last_at": from_ms(position.at_ms),
+        "last_at": from_ms(max(opened.started_ms, position.at_ms)),
         "ended_at": None,
         "odo_running_last_ms": position.odo.running,
         "odo_unknown_last_ms": position.odo.unknown,

@@ -7,14 +7,16 @@ the odometer still decides.
 
 from dataclasses import dataclass, replace
 
+from store.ledger.flags import CLOSE_LOST, DATED_AHEAD, END_UNSET, OPEN_LOST, START_UNSET
+from store.ledger.labels import Label, begin_label, end_label, session_end_ms
 from wire.ids import session_id
-from wire.messages import ClockQuality, Odometer, PowerState, RecordKind, UsageRecord, timestamp_ms
+from wire.messages import ClockQuality, Odometer, PowerState, RecordKind, UsageRecord
 
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A session that has begun and not ended: where its odometers stood at the start. `boot` is that of the record that
-    opened it, "" where that is lost; it is only needed of one whose clock was not set."""
+    """A session that has begun and not ended: where its odometers stood at the start. `label` is that of its begin; it
+    is only needed where a clock is set, and None where it was not read for that."""
 
     session_id: str
     open_seq: int
@@ -22,12 +24,13 @@ class OpenSession:
     running_first_ms: int
     unknown_first_ms: int
     flags: frozenset[str]
-    boot: str = ""
+    label: Label | None = None
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far one instrument is accounted for. Wall times (`at_ms`) are labels, `to_ms` is the agent's own clock."""
+    """How far one instrument is accounted for. Wall times (`at_ms`) are labels, `to_ms` is the agent's own clock.
+    `label` is that of its newest record; None where no clock is set, and so nobody asks for it."""
 
     instrument_id: str
     last_seq: int
@@ -38,6 +41,7 @@ class Position:
     odo: Odometer
     sessions: int
     open: OpenSession | None
+    label: Label | None = None
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,15 @@ class SessionOpened:
 
 @dataclass(frozen=True)
 class SessionClosed:
-    """A session ended. Running time is the difference of the odometers, never a sum of messages. `boot` is that of the
-    record `close_seq`."""
+    """A session ended. Running time is the difference of the odometers, never a sum of messages. `label` is that of its
+    end, as `OpenSession.label` is of its begin."""
 
     session: OpenSession
     close_seq: int
     ended_ms: int
     running_ms: int
     unknown_ms: int
-    boot: str = ""
+    label: Label | None = None
 
 
 @dataclass(frozen=True)
@@ -80,62 +84,49 @@ class Oddity:
 
 Effect = SessionOpened | SessionClosed | UnknownTime | Oddity
 
-CLOSE_LOST = "close_lost"
-"""Flag of a session that ends where its last record does, because the one that closed it is lost."""
-OPEN_LOST = "open_lost"
-"""Flag of a session whose begin lies in a hole: the record that opened it is lost."""
-STREAM_LOST = "stream_lost"
-"""Flag of a session that was ended because its stream will not go on (store.ledger.ending)."""
-START_UNSET, END_UNSET = "start_unset", "end_unset"
-"""Flags of a session that began, or ended, while its agent's clock was not set (store.ledger.dating)."""
-LENGTH_UNKNOWN = "length_unknown"
-"""Flag of a hole between two boots, and of its session, whose length nobody knew: the clock behind it was not set."""
-LENGTH_TOLD = "length_told"
-"""Takes its place in the session once the clock was set and the agent said how long the hole was."""
-DATED_AGAIN = "dated_again"
-"""Flag of a session that was dated again when the clock was set."""
-EDGES_LOST = frozenset({CLOSE_LOST, OPEN_LOST, STREAM_LOST, "closed_by_next_open"})
-"""Flags of a session of which not every second is proved to be its own, or all of it to be here."""
-
 _NAME_THEIR_SESSION = frozenset({RecordKind.TICK, RecordKind.GAP, RecordKind.CLOSE})
 _TAKE_NO_TIME = frozenset({RecordKind.CONFIG, RecordKind.SPOOL_LOST, RecordKind.CLOCK, RecordKind.CHECKIN})
 
 
-def fold(before: Position | None, record: UsageRecord) -> tuple[Position, tuple[Effect, ...]]:
-    """Return where the instrument stands after `record`, and what happened.
+def fold(
+    before: Position | None, record: UsageRecord, received_ms: int | None = None
+) -> tuple[Position, tuple[Effect, ...]]:
+    """Return where the instrument stands after `record`, received at `received_ms` (UTC), and what happened.
 
     `before` is None for the first record of the instrument in its stream. Never raises for what a record says.
     """
-    at_ms = timestamp_ms(record.ts)
+    label = end_label(record, received_ms)
+    at_ms = label.at_ms
     effects: list[Effect] = list(_oddities(before, record))
     odo = record.odo if before is None else _higher(before.odo, record.odo)
     unknown_before = 0 if before is None else before.odo.unknown
     current, sessions = (before.open, before.sessions) if before else (None, 0)
     if record.kind in _NAME_THEIR_SESSION and record.session != (current.session_id if current else None):
-        current, found = _edges_lost(before, record)
+        current, found = _edges_lost(before, record, received_ms)
         effects += found
         sessions += sum(isinstance(effect, SessionOpened) for effect in found)
     if odo.unknown > unknown_before:
         duration = odo.unknown - unknown_before
         inside = current.session_id if current else None
         effects.append(UnknownTime(inside, at_ms - duration, at_ms, duration))
-    if current is not None and record.flags:
-        current = replace(current, flags=current.flags | set(record.flags))
+    wrong = [DATED_AHEAD] if label.is_ahead else []
+    if current is not None and (record.flags or wrong):
+        current = replace(current, flags=current.flags.union(record.flags, wrong))
 
     is_unset = record.ts_q is ClockQuality.UNSET
     unset_end = [END_UNSET] if is_unset else []
     if record.kind is RecordKind.OPEN:
         if current is not None:
             effects.append(Oddity("open_while_open", f"{current.session_id} was still open at record {record.seq}"))
-            effects.append(_closed(current, record, odo, at_ms, "closed_by_next_open", *unset_end))
+            effects.append(_closed(current, record.seq, odo, label, "closed_by_next_open", *unset_end))
         current = OpenSession(
             session_id=session_id(record.inst, record.stream, record.seq),
             open_seq=record.seq,
             started_ms=at_ms,
             running_first_ms=odo.running,
             unknown_first_ms=odo.unknown,
-            flags=frozenset([*record.flags, *([START_UNSET] if is_unset else [])]),
-            boot=record.boot,
+            flags=frozenset([*record.flags, *([START_UNSET] if is_unset else []), *wrong]),
+            label=label,
         )
         sessions += 1
         if record.session != current.session_id:
@@ -145,7 +136,7 @@ def fold(before: Position | None, record: UsageRecord) -> tuple[Position, tuple[
         if current is None:
             effects.append(Oddity("close_without_open", f"record {record.seq} closes {record.session}"))
         else:
-            effects.append(_closed(current, record, odo, at_ms, *unset_end))
+            effects.append(_closed(current, record.seq, odo, label, *unset_end))
             current = None
 
     after = Position(
@@ -158,11 +149,14 @@ def fold(before: Position | None, record: UsageRecord) -> tuple[Position, tuple[
         odo=odo,
         sessions=sessions,
         open=current,
+        label=label,
     )
     return after, tuple(effects)
 
 
-def _edges_lost(before: Position | None, record: UsageRecord) -> tuple[OpenSession | None, list[Effect]]:
+def _edges_lost(
+    before: Position | None, record: UsageRecord, received_ms: int | None
+) -> tuple[OpenSession | None, list[Effect]]:
     """Return the session that goes on at the begin of a record which names another one than the open one, and what
     that means: the record that closed or opened is lost.
 
@@ -171,7 +165,7 @@ def _edges_lost(before: Position | None, record: UsageRecord) -> tuple[OpenSessi
     """
     current = before.open if before else None
     begins = _at_begin(before, record)
-    began_ms = timestamp_ms(record.ts) - (record.to_ms - record.from_ms)
+    began = begin_label(record, received_ms)
     after_seq = before.last_seq if before else 0
     open_seq = _seq_in(record, after_seq)
     if record.session is not None and open_seq is None:
@@ -181,10 +175,13 @@ def _edges_lost(before: Position | None, record: UsageRecord) -> tuple[OpenSessi
     effects: list[Effect] = []
     hole_ms = begins.running - before.odo.running if before else 0
     if before is not None and current is not None:
-        ends, ended_ms = (before.odo, before.at_ms) if open_seq is not None else (begins, began_ms)
         is_unset = record.ts_q is ClockQuality.UNSET if open_seq is None else START_UNSET in current.flags
         flags = [CLOSE_LOST, *([END_UNSET] if is_unset else [])]
-        effects.append(_closed(current, before, ends, ended_ms, *flags))
+        if open_seq is None:
+            closed = _closed(current, before.last_seq, begins, began, *flags)
+        else:
+            closed = _closed(current, before.last_seq, before.odo, before.label, *flags, at_ms=before.at_ms)
+        effects.append(closed)
         told = f"{current.session_id} was still open, record {record.seq} names {record.session}"
         effects.append(Oddity(CLOSE_LOST, told))
     if open_seq is None or record.session is None:
@@ -193,10 +190,11 @@ def _edges_lost(before: Position | None, record: UsageRecord) -> tuple[OpenSessi
     opened = OpenSession(
         session_id=record.session,
         open_seq=open_seq,
-        started_ms=began_ms,
+        started_ms=began.at_ms,
         running_first_ms=begins.running - (hole_ms if is_alone else 0),
         unknown_first_ms=begins.unknown,
         flags=frozenset({OPEN_LOST, START_UNSET} if record.ts_q is ClockQuality.UNSET else {OPEN_LOST}),
+        label=began,
     )
     nobodys = 0 if is_alone else hole_ms
     told = f"record {record.seq} names {record.session}; {nobodys} ms ran in the hole before it that no session has"
@@ -218,15 +216,22 @@ def _at_begin(before: Position | None, record: UsageRecord) -> Odometer:
     return begins if before is None else _higher(before.odo, begins)
 
 
-def _closed(session: OpenSession, by: UsageRecord | Position, odo: Odometer, at_ms: int, *flags: str) -> SessionClosed:
+def _closed(
+    session: OpenSession, close_seq: int, odo: Odometer, label: Label | None, *flags: str, at_ms: int | None = None
+) -> SessionClosed:
+    """End a session by a label; `at_ms` stands for it where nobody asked for labels."""
+    if label is not None:
+        at_ms = label.at_ms if at_ms is None else at_ms
+        label = label._replace(at_ms=at_ms)
+    assert at_ms is not None
+    running_ms = odo.running - session.running_first_ms
     return SessionClosed(
-        session=replace(session, flags=session.flags | set(flags)),
-        close_seq=by.seq if isinstance(by, UsageRecord) else by.last_seq,
-        # A clock that was set back must not end a session before it began; its length is the odometer's anyway.
-        ended_ms=max(session.started_ms, at_ms),
-        running_ms=odo.running - session.running_first_ms,
+        session=replace(session, flags=session.flags.union(flags)),
+        close_seq=close_seq,
+        ended_ms=session_end_ms(session.started_ms, at_ms, running_ms),
+        running_ms=running_ms,
         unknown_ms=odo.unknown - session.unknown_first_ms,
-        boot=by.boot,
+        label=label,
     )
 
 
@@ -276,25 +281,3 @@ def is_about_an_instrument(record: UsageRecord) -> bool:
     """Whether a record accounts for an instrument's time (and not for the agent itself, or for a card held to a reader,
     which knows no odometer)."""
     return record.inst != "_" and record.kind not in _TAKE_NO_TIME
-
-
-__all__ = [
-    "CLOSE_LOST",
-    "DATED_AGAIN",
-    "EDGES_LOST",
-    "END_UNSET",
-    "LENGTH_TOLD",
-    "LENGTH_UNKNOWN",
-    "OPEN_LOST",
-    "START_UNSET",
-    "STREAM_LOST",
-    "Effect",
-    "Oddity",
-    "OpenSession",
-    "Position",
-    "SessionClosed",
-    "SessionOpened",
-    "UnknownTime",
-    "fold",
-    "is_about_an_instrument",
-]

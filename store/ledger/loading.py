@@ -2,40 +2,25 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import BigInteger, not_, or_, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, select, tuple_, type_coerce
 from sqlalchemy.orm import Session
 
-from store.ledger.chain import METRIC_RUNNING
-from store.ledger.dating import WAITS_FOR_A_CLOCK
-from store.ledger.fold import OPEN_LOST, START_UNSET, STREAM_LOST, OpenSession, Position, SessionClosed
+from store.ledger.fold import OpenSession, Position
 from store.ledger.hashes import stored_hashes
 from store.ledger.memory import ChainMemory, Pending
 from store.ledger.streams import StreamHead, StreamKey
-from store.tables.calendar import BookingUse, UnbookedUse
+from store.ledger.undated import Undated, undated, with_labels
 from store.tables.registry import Metering
-from store.tables.usage import MeterPosition, UsageEntry, UsageRecordRow, UsageSession
-from wire.clock import to_ms
+from store.tables.usage import MeterPosition, UsageSession
 from wire.messages import Odometer, PowerState, UsageRecord
 
 Positions = dict[StreamKey, dict[str, Position]]
-
-
-@dataclass(frozen=True)
-class Undated:
-    """A closed session that began or ended while its clock was not set, or with a hole of unknown length. `revision` is
-    that of its last statement."""
-
-    instrument_id: str
-    closed: SessionClosed
-    revision: int
-    stated_ms: int
-    is_matched: bool
 
 
 @dataclass(frozen=True)
@@ -62,17 +47,22 @@ def load_known(
     heads: Sequence[StreamHead],
     memory: ChainMemory | None,
     opening: Callable[[Positions], Iterable[str]],
-    clocks_set: Iterable[StreamKey] = (),
+    clocks_set: Mapping[StreamKey, Sequence[UsageRecord]] | None = None,
 ) -> Known:
     """Read what folding needs of these locked streams. `memory` may spare the reading of hashes; `opening` says, of
     where they stand, the agents of whom a session may begin: only those need a metering fact. `clocks_set` are the
-    streams in which a clock is set now: only of those the sessions that wait for it are needed."""
+    streams in which a clock is set now, with what tells it: only of those labels, and what it may date again, are
+    needed."""
     positions = _positions(session, [head.key for head in heads])
+    told = [(head, clocks_set[head.key]) for head in heads if head.key in clocks_set] if clocks_set else []
+    for head, _ in told:
+        if head.key in positions:
+            positions[head.key] = with_labels(session, head, positions[head.key])
     return Known(
         positions,
         _meterings(session, opening(positions)),
         _pending(session, heads, memory),
-        {key: _undated(session, key) for key in clocks_set},
+        {head.key: undated(session, head, clocks) for head, clocks in told},
     )
 
 
@@ -104,67 +94,7 @@ def _positions(session: Session, keys: Sequence[StreamKey]) -> Positions:
         .where(tuple_(MeterPosition.agent_id, MeterPosition.stream).in_(keys))
     )
     for row in rows:
-        position = _position_of(row)
-        if position.open is not None and START_UNSET in position.open.flags:
-            boot = _boot_of(session, (row.agent_id, row.stream), position.open.open_seq, position.open.flags)
-            position = replace(position, open=replace(position.open, boot=boot))
-        found[row.agent_id, row.stream][row.instrument_id] = position
-    return found
-
-
-def _boot_of(session: Session, key: StreamKey, seq: int, flags: frozenset[str]) -> str:
-    """The boot of the record that opened a session; "" where that is lost."""
-    return "" if OPEN_LOST in flags else _record(session, key, seq).boot
-
-
-def _record(session: Session, key: StreamKey, seq: int) -> UsageRecord:
-    payload = session.execute(
-        select(UsageRecordRow.payload).where(
-            UsageRecordRow.agent_id == key[0], UsageRecordRow.stream == key[1], UsageRecordRow.seq == seq
-        )
-    ).scalar_one()
-    return UsageRecord.model_validate_json(payload)
-
-
-def _undated(session: Session, key: StreamKey) -> list[Undated]:
-    rows = session.scalars(
-        select(UsageSession)
-        .where(
-            UsageSession.agent_id == key[0],
-            UsageSession.stream == key[1],
-            UsageSession.ended_at.is_not(None),
-            or_(*(UsageSession.flags.contains(flag) for flag in sorted(WAITS_FOR_A_CLOCK))),
-            not_(UsageSession.flags.contains(STREAM_LOST)),
-        )
-        .order_by(UsageSession.open_seq)
-    ).all()
-    found = []
-    for row in rows:
-        assert row.close_seq is not None
-        assert row.ended_at is not None
-        flags = frozenset(row.flags.split())
-        boot = _boot_of(session, key, row.open_seq, flags)
-        first = (row.odo_running_first_ms, row.odo_unknown_first_ms)
-        opened = OpenSession(row.session_id, row.open_seq, to_ms(row.started_at), *first, flags, boot)
-        closed = SessionClosed(
-            opened,
-            row.close_seq,
-            to_ms(row.ended_at),
-            row.odo_running_last_ms - row.odo_running_first_ms,
-            row.odo_unknown_last_ms - row.odo_unknown_first_ms,
-            _record(session, key, row.close_seq).boot,
-        )
-        stated = session.execute(
-            select(UsageEntry.revision, UsageEntry.quantity_ms)
-            .where(UsageEntry.session_id == row.session_id, UsageEntry.metric == METRIC_RUNNING)
-            .order_by(UsageEntry.revision.desc())
-            .limit(1)
-        ).one()
-        is_matched = any(
-            session.scalar(select(table.session_id).where(table.session_id == row.session_id).limit(1)) is not None
-            for table in (BookingUse, UnbookedUse)
-        )
-        found.append(Undated(row.instrument_id, closed, stated.revision, stated.quantity_ms, is_matched))
+        found[row.agent_id, row.stream][row.instrument_id] = _position_of(row)
     return found
 
 

@@ -8,11 +8,14 @@ from sqlalchemy.orm import Session
 from store.ledger.applying import flags_text, position_columns
 from store.ledger.chain import Fault
 from store.ledger.dating import relabelled
-from store.ledger.fold import DATED_AGAIN, STREAM_LOST, OpenSession, Position, SessionClosed, is_about_an_instrument
+from store.ledger.flags import DATED_AGAIN, STREAM_LOST
+from store.ledger.fold import OpenSession, Position, SessionClosed, is_about_an_instrument
 from store.ledger.refolding import (
     PARKED,
+    STORED,
     Refold,
     StoredRecord,
+    clocks_set,
     dates_stay,
     folded_ticks,
     stored_records,
@@ -21,27 +24,16 @@ from store.ledger.refolding import (
 )
 from store.tables.usage import MeterPosition, UsageRecordRow, UsageSession, UsageStream
 from wire.clock import from_ms
-from wire.messages import RecordKind, UsageRecord
+from wire.messages import UsageRecord
 
 _BETWEEN = (
-    select(UsageRecordRow.seq, UsageRecordRow.kind, UsageRecordRow.payload, UsageRecordRow.payload_sha256)
+    select(*STORED)
     .where(
         UsageRecordRow.agent_id == bindparam("agent"),
         UsageRecordRow.stream == bindparam("stream"),
         or_(UsageRecordRow.instrument_id == bindparam("instrument"), UsageRecordRow.kind == PARKED),
         UsageRecordRow.seq >= bindparam("first"),
         UsageRecordRow.seq <= bindparam("last"),
-    )
-    .order_by(UsageRecordRow.seq)
-)
-
-_CLOCKS_AFTER = (
-    select(UsageRecordRow.payload)
-    .where(
-        UsageRecordRow.agent_id == bindparam("agent"),
-        UsageRecordRow.stream == bindparam("stream"),
-        UsageRecordRow.kind == RecordKind.CLOCK.value,
-        UsageRecordRow.seq > bindparam("first"),
     )
     .order_by(UsageRecordRow.seq)
 )
@@ -63,16 +55,24 @@ def session_records(session: Session, session_id: str) -> list[UsageRecord]:
     # Which parked records were taken in since stands somewhere in the chain: only looked for where one lies here.
     is_parked = any(row.kind == PARKED for row in rows)
     unparked = unparked_seqs(session, (found.agent_id, found.stream)) if is_parked else frozenset()
-    records = (understood(StoredRecord(row[0], row[1], row[2], row[3]), unparked) for row in rows)
+    stored = (StoredRecord(*row) for row in rows)
+    records = ((understood(row, unparked), row.received_ms) for row in stored)
     kept = [
-        record
-        for record in records
+        (record, received_ms)
+        for record, received_ms in records
         if record is not None and record.inst == found.instrument_id and is_about_an_instrument(record)
     ]
     if DATED_AGAIN in found.flags.split():
-        later = session.execute(_CLOCKS_AFTER, asked).scalars()
-        kept = relabelled(kept, [UsageRecord.model_validate_json(payload) for payload in later])
-    return kept
+        return relabelled(kept, _dated_by(session, found), found.close_seq)
+    return [record for record, _ in kept]
+
+
+def _dated_by(session: Session, found: UsageSession) -> list[UsageRecord]:
+    """The clocks by which a session is dated: those set since it began, until it had been matched."""
+    key = (found.agent_id, found.stream)
+    upto = session.get_one(UsageStream, key).upto
+    stay_from = dates_stay(session, key).get(found.session_id)
+    return clocks_set(session, key, found.open_seq, upto if stay_from is None else stay_from - 1)
 
 
 def refold(session: Session, agent_id: str, stream: str) -> Iterator[Fault]:
@@ -94,11 +94,11 @@ def refold(session: Session, agent_id: str, stream: str) -> Iterator[Fault]:
         expected = row.seq + 1
         record = understood(row, unparked)
         if record is not None:
-            again.take(record)
+            again.take(record, row.received_ms)
     for name in sorted(again.closed):
         yield from _compare_session(session, again.closed[name])
     for opened in (position.open for position in again.positions.values() if position.open is not None):
-        yield from _compare(session, opened.session_id, _begins(opened))
+        yield from _compare_open(session, opened)
     yield from _compare_positions(session, agent_id, stream, again.positions)
 
 
@@ -123,6 +123,14 @@ def _compare_session(session: Session, closed: SessionClosed) -> Iterator[Fault]
             "flags": flags_text(closed.session.flags),
         }
     yield from _compare(session, closed.session.session_id, wanted)
+
+
+def _compare_open(session: Session, opened: OpenSession) -> Iterator[Fault]:
+    row = session.get(UsageSession, opened.session_id)
+    wanted = _begins(opened)
+    if row is not None and STREAM_LOST in row.flags.split():
+        del wanted["started_at"]
+    yield from _compare(session, opened.session_id, wanted)
 
 
 def _begins(opened: OpenSession) -> dict[str, object]:

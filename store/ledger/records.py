@@ -7,10 +7,10 @@ depend on the number of streams or records in the batch.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import BigInteger, select, type_coerce
 from sqlalchemy.orm import Session
 
 from store.alerts import raise_alert
@@ -57,6 +57,8 @@ class Arrival:
     seq: int
     payload: bytes
     record: UsageRecord | None
+    received_ms: int | None = field(default=None, compare=False)
+    """When it was received (UTC milliseconds); None for what comes with the batch."""
 
     sha256: str = field(init=False, compare=False)
     """Hash of the bytes as they came."""
@@ -106,7 +108,8 @@ def commit_usage(
     }
     pending = {}
     if ready:
-        clocks = [key for key, found in ready.items() if any(a.record and tells_time(a.record) for a in found)]
+        told = {key: [a.record for a in found if a.record and tells_time(a.record)] for key, found in ready.items()}
+        clocks = {key: records for key, records in told.items() if records}
         streams = [heads[key] for key in ready]
         known = load_known(session, streams, memory, lambda stand: _opening(stand, ready, clocks), clocks)
         writes = Writes()
@@ -129,7 +132,7 @@ def stored_record(kind: str, payload: bytes) -> UsageRecord | None:
     return None if kind == PARKED else UsageRecord.model_validate_json(payload)
 
 
-def _opening(stand: Positions, ready: dict[StreamKey, list[Arrival]], clocks_set: Sequence[StreamKey]) -> set[str]:
+def _opening(stand: Positions, ready: dict[StreamKey, list[Arrival]], clocks_set: Iterable[StreamKey]) -> set[str]:
     """The agents of whom a session begins, or is dated again: a record opens it, or names one that was not open."""
     found = {key[0] for key in clocks_set}
     for key, arrivals in ready.items():
@@ -220,7 +223,12 @@ def _contiguous(session: Session, head: StreamHead, fresh: dict[int, Arrival], *
     if not ready or not waiting:
         return ready
     stored = session.execute(
-        select(UsageRecordRow.seq, UsageRecordRow.kind, UsageRecordRow.payload)
+        select(
+            UsageRecordRow.seq,
+            UsageRecordRow.kind,
+            UsageRecordRow.payload,
+            type_coerce(UsageRecordRow.received_at, BigInteger).label("received_ms"),
+        )
         .where(
             UsageRecordRow.agent_id == head.agent_id,
             UsageRecordRow.stream == head.stream,
@@ -232,6 +240,7 @@ def _contiguous(session: Session, head: StreamHead, fresh: dict[int, Arrival], *
     for row in stored:
         if row.seq != seq:
             break
-        ready.append(Arrival(head.agent_id, head.stream, seq, row.payload, stored_record(row.kind, row.payload)))
+        record = stored_record(row.kind, row.payload)
+        ready.append(Arrival(head.agent_id, head.stream, seq, row.payload, record, row.received_ms))
         seq += 1
     return ready

@@ -5,18 +5,19 @@ and below the mark to which ticks were folded, ticks may be absent.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import select
+from sqlalchemy import BigInteger, select, type_coerce
 from sqlalchemy.orm import Session
 
 from store.canonical import canonical_json
-from store.ledger.dating import HoleLength, date_closed, date_open, length_of, length_told, step_of
+from store.ledger.dating import HoleLength, date_closed, date_position, dates_kept, length_of, length_told
 from store.ledger.fold import Position, SessionClosed, fold, is_about_an_instrument
+from store.ledger.labels import step_of
 from store.ledger.streams import StreamKey
 from store.tables.usage import EntryKind, UsageEntry, UsageRecordRow
-from wire.messages import UsageRecord
+from wire.messages import RecordKind, UsageRecord
 
 PARKED = "parked"
 _UNPARKED = "unparked "
@@ -25,12 +26,23 @@ _DATES_STAY = "dates stay "
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """A row of the ledger's records, as it came."""
+    """A row of the ledger's records, as it came, and when (UTC milliseconds)."""
 
     seq: int
     kind: str
     payload: bytes
     payload_sha256: str
+    received_ms: int
+
+
+STORED = (
+    UsageRecordRow.seq,
+    UsageRecordRow.kind,
+    UsageRecordRow.payload,
+    UsageRecordRow.payload_sha256,
+    type_coerce(UsageRecordRow.received_at, BigInteger),
+)
+"""The columns of a StoredRecord, in its order."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +62,28 @@ class FoldedTicks:
 @dataclass
 class Refold:
     """Where a stream stands, built record by record in the order of seq. `dates_stay` are sessions that had been
-    matched when the clock was set, and kept their dates: the chain says which."""
+    matched when the clock was set, and kept their dates from that record on: the chain says which, and from where."""
 
-    dates_stay: frozenset[str] = frozenset()
+    dates_stay: Mapping[str, int] = field(default_factory=dict)
     positions: dict[str, Position] = field(default_factory=dict)
     closed: dict[str, SessionClosed] = field(default_factory=dict)
 
-    def take(self, record: UsageRecord) -> None:
-        """Fold the next record."""
+    def take(self, record: UsageRecord, received_ms: int) -> None:
+        """Fold the next record, which was received at `received_ms` (UTC)."""
         if is_about_an_instrument(record):
-            self.positions[record.inst], effects = fold(self.positions.get(record.inst), record)
+            self.positions[record.inst], effects = fold(self.positions.get(record.inst), record, received_ms)
             for effect in effects:
                 if isinstance(effect, SessionClosed):
                     self.closed[effect.session.session_id] = effect
         elif (step_ms := step_of(record)) is not None:
             for inst, position in self.positions.items():
-                self.positions[inst] = date_open(position, record, step_ms) or position
-            for name in self.closed.keys() - self.dates_stay:
-                self.closed[name] = date_closed(self.closed[name], record, step_ms) or self.closed[name]
+                self.positions[inst] = date_position(position, record, step_ms) or position
+            for name, closed in self.closed.items():
+                stay_from = self.dates_stay.get(name)
+                if stay_from is None or record.seq < stay_from:
+                    self.closed[name] = date_closed(closed, record, step_ms) or closed
+                elif record.seq == stay_from:
+                    self.closed[name] = dates_kept(closed)
         elif (hole := length_of(record)) is not None:
             self._tell_length(hole)
 
@@ -85,13 +101,33 @@ class Refold:
 def stored_records(session: Session, key: StreamKey, upto: int) -> Iterator[StoredRecord]:
     """Yield the rows of a stream up to a seq, in its order, some at a time."""
     rows = session.execute(
-        select(UsageRecordRow.seq, UsageRecordRow.kind, UsageRecordRow.payload, UsageRecordRow.payload_sha256)
+        select(*STORED)
         .where(UsageRecordRow.agent_id == key[0], UsageRecordRow.stream == key[1], UsageRecordRow.seq <= upto)
         .order_by(UsageRecordRow.seq)
         .execution_options(yield_per=1000)
     )
     for row in rows:
-        yield StoredRecord(row[0], row[1], row[2], row[3])
+        yield StoredRecord(*row)
+
+
+def clocks_set(session: Session, key: StreamKey, after_seq: int, upto: int) -> list[UsageRecord]:
+    """Return the records of a stream behind `after_seq` and up to `upto` by which a clock was set, in its order."""
+    rows = session.execute(
+        select(*STORED)
+        .where(
+            UsageRecordRow.agent_id == key[0],
+            UsageRecordRow.stream == key[1],
+            UsageRecordRow.seq > after_seq,
+            UsageRecordRow.seq <= upto,
+            UsageRecordRow.kind.in_([RecordKind.CLOCK.value, PARKED]),
+        )
+        .order_by(UsageRecordRow.seq)
+    )
+    found = [StoredRecord(*row) for row in rows]
+    # Which parked records were taken in since stands somewhere in the chain: only looked for where one lies here.
+    unparked = unparked_seqs(session, key) if any(row.kind == PARKED for row in found) else frozenset[int]()
+    records = (understood(row, unparked) for row in found)
+    return [record for record in records if record is not None and step_of(record) is not None]
 
 
 def understood(row: StoredRecord, unparked: frozenset[int]) -> UsageRecord | None:
@@ -101,7 +137,7 @@ def understood(row: StoredRecord, unparked: frozenset[int]) -> UsageRecord | Non
 
 def unparked_seqs(session: Session, key: StreamKey) -> frozenset[int]:
     """Return which parked records of a stream were taken in later: the chain says so."""
-    return frozenset(int(seq) for seq in _said(session, key, _UNPARKED))
+    return frozenset(int(reason.removeprefix(_UNPARKED)) for reason, _ in _said(session, key, _UNPARKED))
 
 
 def unparked_reason(seq: int) -> str:
@@ -109,9 +145,13 @@ def unparked_reason(seq: int) -> str:
     return f"{_UNPARKED}{seq}"
 
 
-def dates_stay(session: Session, key: StreamKey) -> frozenset[str]:
-    """Return the sessions of a stream that kept their dates when the clock was set: the chain says so."""
-    return frozenset(_said(session, key, _DATES_STAY))
+def dates_stay(session: Session, key: StreamKey) -> dict[str, int]:
+    """Return the sessions of a stream that kept their dates when the clock was set, and the record from which on they
+    do: the chain says so."""
+    found: dict[str, int] = {}
+    for reason, seq in _said(session, key, _DATES_STAY):
+        found.setdefault(reason.removeprefix(_DATES_STAY), seq)
+    return found
 
 
 def dates_stay_reason(session_id: str) -> str:
@@ -119,16 +159,19 @@ def dates_stay_reason(session_id: str) -> str:
     return f"{_DATES_STAY}{session_id}"
 
 
-def _said(session: Session, key: StreamKey, what: str) -> list[str]:
-    reasons = session.scalars(
-        select(UsageEntry.reason).where(
+def _said(session: Session, key: StreamKey, what: str) -> Sequence[tuple[str, int]]:
+    """Return the reasons of a stream's events that begin so, as the chain has them, with the record they go up to."""
+    rows = session.execute(
+        select(UsageEntry.reason, UsageEntry.last_seq)
+        .where(
             UsageEntry.agent_id == key[0],
             UsageEntry.stream == key[1],
             UsageEntry.kind == EntryKind.EVENT.value,
             UsageEntry.reason.startswith(what),
         )
+        .order_by(UsageEntry.chain_seq)
     )
-    return [reason.removeprefix(what) for reason in reasons]
+    return [(row[0], row[1]) for row in rows]
 
 
 def folded_ticks(session: Session, key: StreamKey) -> FoldedTicks | None:

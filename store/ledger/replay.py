@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 from store.errors import StoreError
 from store.ledger.applying import closed_columns, open_columns, opening_columns, position_columns, session_statement
 from store.ledger.chain import ChainBuilder, Statement
-from store.ledger.fold import STREAM_LOST, OpenSession, SessionClosed, is_about_an_instrument
+from store.ledger.flags import STREAM_LOST
+from store.ledger.fold import OpenSession, SessionClosed, is_about_an_instrument
 from store.ledger.loading import load_known
 from store.ledger.refolding import (
     PARKED,
@@ -80,7 +81,8 @@ def unpark(session: Session, key: StreamKey, records: Mapping[int, UsageRecord],
     before, after = _both(session, head, unparked, late.keys())
     changed = _changed(before, after)
     to_match = _refuse_what_is_matched(session, head, late.values(), changed, before, after)
-    return _apply(session, head, late, changed, to_match, after, now_ms, by)
+    moved = {inst for inst, stands in after.positions.items() if before.positions.get(inst) != stands}
+    return _apply(session, head, late, changed, moved, to_match, after, now_ms, by)
 
 
 def _both(session: Session, head: StreamHead, unparked: frozenset[int], late: Set[int]) -> tuple[Refold, Refold]:
@@ -89,12 +91,12 @@ def _both(session: Session, head: StreamHead, unparked: frozenset[int], late: Se
     for row in stored_records(session, head.key, head.upto):
         record = understood(row, unparked)
         if record is not None:
-            before.take(record)
-            after.take(record)
+            before.take(record, row.received_ms)
+            after.take(record, row.received_ms)
         elif row.seq in late:
             record = understood(row, frozenset(late))
             assert record is not None
-            after.take(record)
+            after.take(record, row.received_ms)
     return before, after
 
 
@@ -164,6 +166,7 @@ def _apply(
     head: StreamHead,
     late: Mapping[int, UsageRecord],
     changed: Sequence[str],
+    moved: Set[str],
     to_match: set[str],
     after: Refold,
     now_ms: int,
@@ -188,7 +191,7 @@ def _apply(
         instrument = name.partition(".")[0]
         if closed is not None:
             columns = closed_columns(closed)
-            seqs = [seq for seq, record in late.items() if record.inst == instrument]
+            seqs = [seq for seq, record in late.items() if record.inst in (instrument, "_")]  # a clock is of all
             _state(session, chain, at, instrument, closed, existing.get(name), seqs)
             writes.to_match.add(name)
             opened = closed.session
@@ -199,7 +202,7 @@ def _apply(
             columns = open_columns(position, opened)
         row = opening_columns(head, known, instrument, opened) | columns
         (writes.changed_sessions if name in existing else writes.new_sessions)[name] = row
-    for about in sorted(instruments):
+    for about in sorted(instruments | moved):
         running = after.positions[about].open
         if running is not None and running.session_id not in changed:  # it may have come further
             columns = open_columns(after.positions[about], running)

@@ -2,14 +2,16 @@
 
 Only ticks go, only below a link that covers them, only outside sessions or in sessions that are settled: closed,
 matched, and charged where they are a customer's, so that their evidence is frozen. Kept are every open, close, gap
-and event, ticks with flags or of a session of which an edge was lost, the newest record of each instrument and the two
-records around each instant at which a session was divided. Before anything is deleted the stream is folded with and
+and event, ticks with flags, later than their receipt or of a session of which an edge was lost, the newest record of
+each instrument, also before each clock that was set, and the two records around each instant at which a session was
+divided. Before anything is deleted the stream is folded with and
 without what would go: if one session or position came out differently, nothing goes. A link of the chain then states up
 to where ticks were dropped and the digest of what is left, so that what is left can be checked as strictly as before.
 """
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -20,11 +22,15 @@ from sqlalchemy.orm import Session
 from store.database import insert_many
 from store.errors import StoreError
 from store.ledger.chain import ChainBuilder, Statement
-from store.ledger.fold import EDGES_LOST
+from store.ledger.dating import relabelled
+from store.ledger.flags import DATED_AGAIN, EDGES_LOST
+from store.ledger.labels import end_label
 from store.ledger.refolding import (
+    STORED,
     FoldedTicks,
     Refold,
     StoredRecord,
+    clocks_set,
     dates_stay,
     stored_records,
     understood,
@@ -59,13 +65,16 @@ class TicksDropped:
 
 @dataclass(frozen=True)
 class _Span:
-    """A session's place in its stream. `needed`: its ticks must stay. `cuts`: instants at which it was divided."""
+    """A session's place in its stream. `needed`: its ticks must stay. `cuts`: instants at which it was divided, by the
+    dates it has: `dated_again` where its records do not say them."""
 
+    session_id: str
     instrument_id: str
     open_seq: int
     last_seq: int
     needed: bool
     cuts: tuple[int, ...]
+    dated_again: bool
 
 
 def streams_with_old_ticks(session: Session, before: datetime) -> list[StreamKey]:
@@ -89,23 +98,16 @@ def drop_ticks(session: Session, key: StreamKey, before: datetime, now_ms: int, 
     if upto == 0:
         return None
     spans = _spans(session, key, upto)
-    last_of_each = set(
-        session.scalars(
-            select(func.max(UsageRecordRow.seq))
-            .where(UsageRecordRow.agent_id == key[0], UsageRecordRow.stream == key[1], UsageRecordRow.seq <= upto)
-            .group_by(UsageRecordRow.instrument_id)
-        )
-    )
-    unparked = unparked_seqs(session, key)
-    around_cuts = _around_cuts(session, key, spans, unparked)
-    stay = dates_stay(session, key)
+    last_of_each = _last_of_each(session, key, upto)
+    unparked, stay = unparked_seqs(session, key), dates_stay(session, key)
+    around_cuts = _around_cuts(session, head, spans, unparked, stay)
     whole, left = Refold(stay), Refold(stay)
     going: list[int] = []
     digest, kept, size = sha256(), 0, 0
     for row in stored_records(session, key, upto):
         record = understood(row, unparked)
         if record is not None:
-            whole.take(record)
+            whole.take(record, row.received_ms)
         if record is not None and row.seq not in last_of_each | around_cuts and _may_go(row, record, spans):
             going.append(row.seq)
             size += len(row.payload)
@@ -113,7 +115,7 @@ def drop_ticks(session: Session, key: StreamKey, before: datetime, now_ms: int, 
         digest.update(row.payload_sha256.encode())
         kept += 1
         if record is not None:
-            left.take(record)
+            left.take(record, row.received_ms)
     if whole != left:
         raise CannotFold(f"stream {key[0]}/{key[1]} gives other sessions without its ticks up to {upto}; they stay")
     if not going:
@@ -125,6 +127,24 @@ def drop_ticks(session: Session, key: StreamKey, before: datetime, now_ms: int, 
     insert_many(session, UsageEntry, chain.rows)
     save_heads(session, [head], now_ms)
     return TicksDropped(key[0], key[1], upto, len(going), size, kept)
+
+
+def _last_of_each(session: Session, key: StreamKey, upto: int) -> set[int]:
+    """The newest record of each instrument up to a seq, and up to each clock that was set before it: where it stood."""
+    rows = session.execute(
+        select(UsageRecordRow.seq, UsageRecordRow.instrument_id)
+        .where(UsageRecordRow.agent_id == key[0], UsageRecordRow.stream == key[1], UsageRecordRow.seq <= upto)
+        .order_by(UsageRecordRow.seq)
+        .execution_options(yield_per=1000)
+    )
+    clocks = {clock.seq for clock in clocks_set(session, key, 0, upto)}
+    newest: dict[str | None, int] = {}
+    found: set[int] = set()
+    for seq, instrument_id in rows:
+        newest[instrument_id] = seq
+        if seq in clocks:
+            found |= set(newest.values())
+    return found | set(newest.values())
 
 
 def _upto(session: Session, head: StreamHead, before: datetime) -> int:
@@ -183,23 +203,36 @@ def _spans(session: Session, key: StreamKey, upto: int) -> dict[str, list[_Span]
     for row in rows:
         name = row.session_id
         ended = row.ended_at is not None and row.close_seq is not None and row.close_seq <= upto
-        needed = not ended or name not in matched or name in unsettled or not EDGES_LOST.isdisjoint(row.flags.split())
+        flags = row.flags.split()
+        needed = not ended or name not in matched or name in unsettled or not EDGES_LOST.isdisjoint(flags)
         edges = {to_ms(row.started_at), to_ms(row.ended_at)} if row.ended_at is not None else set()
         spans[row.instrument_id].append(
-            _Span(row.instrument_id, row.open_seq, row.last_seq, needed, tuple(sorted(cuts[name] - edges)))
+            _Span(
+                name,
+                row.instrument_id,
+                row.open_seq,
+                row.last_seq,
+                needed,
+                tuple(sorted(cuts[name] - edges)),
+                DATED_AGAIN in flags,
+            )
         )
     return spans
 
 
 def _around_cuts(
-    session: Session, key: StreamKey, spans: dict[str, list[_Span]], unparked: frozenset[int]
+    session: Session,
+    head: StreamHead,
+    spans: dict[str, list[_Span]],
+    unparked: frozenset[int],
+    stay: Mapping[str, int],
 ) -> frozenset[int]:
-    """The record whose interval holds each cut and the one before it, by their labels."""
+    """The record whose interval holds each cut and the one before it, by the labels that the cuts were made by."""
     keep: set[int] = set()
+    key = head.key
     for span in (span for of_one in spans.values() for span in of_one if span.cuts and not span.needed):
-        labels: list[tuple[int, int]] = []
         rows = session.execute(
-            select(UsageRecordRow.seq, UsageRecordRow.kind, UsageRecordRow.payload, UsageRecordRow.payload_sha256)
+            select(*STORED)
             .where(
                 UsageRecordRow.agent_id == key[0],
                 UsageRecordRow.stream == key[1],
@@ -208,10 +241,12 @@ def _around_cuts(
             )
             .order_by(UsageRecordRow.seq)
         )
-        for row in rows:
-            record = understood(StoredRecord(row[0], row[1], row[2], row[3]), unparked)
-            if record is not None and record.inst == span.instrument_id:
-                labels.append((timestamp_ms(record.ts), record.seq))
+        stored = [StoredRecord(*row) for row in rows]
+        records = ((understood(row, unparked), row.received_ms) for row in stored)
+        mine = [(record, at) for record, at in records if record is not None and record.inst == span.instrument_id]
+        upto = stay.get(span.session_id, head.upto + 1) - 1
+        clocks = clocks_set(session, key, span.open_seq, upto) if span.dated_again else []
+        labels = [(timestamp_ms(r.ts), r.seq) for r in relabelled(mine, clocks, span.last_seq)]
         for cut in span.cuts:
             at = next((index for index, (label, _) in enumerate(labels) if label > cut), len(labels) - 1)
             keep |= {seq for _, seq in labels[max(0, at - 2) : at + 2]}
@@ -219,7 +254,7 @@ def _around_cuts(
 
 
 def _may_go(row: StoredRecord, record: UsageRecord, spans: dict[str, list[_Span]]) -> bool:
-    if row.kind != _TICK or record.flags:
+    if row.kind != _TICK or record.flags or end_label(record, row.received_ms).is_ahead:
         return False
     of_instrument = spans.get(record.inst, [])
     index = bisect_right(of_instrument, row.seq, key=lambda span: span.open_seq) - 1

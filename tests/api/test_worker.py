@@ -247,15 +247,16 @@ def test_a_booking_is_used_completed_and_charged_by_the_worker_alone(
     writer.tick(PowerState.STANDBY, 3600 + 600)
     writer.run(77, standby_s=0)
     writer.tick(PowerState.STANDBY, 3 * 3600)
-    office.record(writer)
     running = STATE_CODES[PowerState.RUNNING]
     api_series.write(
         [Sample(office.instrument, at, 750_000, running) for at in range(start, start + 5 * 3_600_000, 1000)]
     )
-    office.advance(4 * HOUR)
+    office.advance(6 * HOUR)
+    office.record(writer)
     workers = [Worker(office.database, api_series, clock, name=f"w{n}") for n in range(2)]
     with ThreadPoolExecutor(2) as pool:
         for _ in range(3):
+            office.advance(HOUR)
             list(pool.map(Worker.run_once, workers))
     assert [use.running_ms for use in office.all_of(BookingUse)] == [77 * 60_000]
     (charge,) = office.all_of(Charge)

@@ -11,8 +11,9 @@ from store.database import Database
 from store.ledger import Arrival, ReplayRefused, check_usage_chain, commit_usage, refold, session_records, unpark
 from store.tables.calendar import Due, UnbookedUse
 from store.tables.usage import MeterPosition, UsageEntry, UsageSession
+from tests.support.unset_clock import Unset
 from tests.support.usage import NINE, StreamWriter, add_registry
-from wire.messages import PowerState
+from wire.messages import ClockQuality, PowerState
 
 NOW = NINE + 86_400_000
 
@@ -184,12 +185,16 @@ def given_to(database: Database, name: str, purpose: str | None) -> None:
         )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_parking_and_replaying_any_records_in_any_order_leaves_the_ledger_of_never_parked(database, instruments, data):
-    writer = StreamWriter(instruments[0], start_ms=NINE + data.draw(st.integers(0, 10**9)))
+    writer = Unset(instruments[0])
+    writer.now_ms, writer.quality = NINE + data.draw(st.integers(0, 10**9)), data.draw(st.sampled_from(ClockQuality))
+    steps = st.tuples(st.sampled_from([-28_800_000, -3_000, 0, 61_000, 28_800_000]), st.sampled_from(ClockQuality))
     for minutes in data.draw(st.lists(st.sampled_from([0.5, 1, 3]), min_size=1, max_size=4)):
         writer.run(minutes=minutes)
+        if data.draw(st.booleans()):
+            writer.set_clock(*data.draw(steps))
         writer.tick(PowerState.STANDBY, 60)
     if data.draw(st.booleans()):
         writer.gap(30)
@@ -202,6 +207,8 @@ def test_parking_and_replaying_any_records_in_any_order_leaves_the_ledger_of_nev
     else:
         for seq in hidden:
             replay(database, writer, seq)
+    writer.set_clock(*data.draw(steps))
+    commit(database, writer.arrivals())
     found = view(database, writer)
     check(database, writer)
     # The same records under another stream's name, none of them parked.

@@ -19,8 +19,9 @@ from store.ledger import (
 )
 from store.tables.calendar import UnbookedUse
 from store.tables.usage import UsageRecordRow, UsageSession
+from tests.support.unset_clock import Unset
 from tests.support.usage import NINE, StreamWriter, add_registry, at
-from wire.messages import PowerState, timestamp_ms
+from wire.messages import ClockQuality, PowerState, timestamp_ms
 
 NOW = NINE + 100 * 86_400_000
 LATER = at(NOW)
@@ -162,6 +163,43 @@ def test_the_records_around_the_instant_at_which_a_session_was_divided_stay(data
     # The record whose interval begins at that instant, and the one that ends there, among the few that stay.
     assert {middle, middle + timedelta(minutes=1)} <= set(labels)
     assert len(labels) == len(kept) <= 6
+    check(database, writer)
+
+
+@pytest.mark.slow_on_postgresql
+@pytest.mark.parametrize("off_ms", [-8 * 3_600_000, 8 * 3_600_000, -3_000])
+def test_what_was_dated_again_keeps_its_dates_and_the_records_around_a_cut_when_its_ticks_go(
+    database, instruments, off_ms
+):
+    writer = Unset(instruments[0])
+    writer.now_ms, writer.quality = NINE + off_ms, ClockQuality.RTC
+    first = writer.run(minutes=30)
+    writer.open(60)
+    second = writer.session
+    for _ in range(10):
+        writer.tick(PowerState.RUNNING, 60)
+    writer.set_clock(-off_ms)
+    writer.session = second
+    for _ in range(20):
+        writer.tick(PowerState.RUNNING, 60)
+    writer.close(60)
+    commit(database, writer.arrivals())
+    settle(database, first, second, cut_after_min=6)
+    with database.read() as session:
+        before = [(r.seq, r.ts) for name in (first, second) for r in session_records(session, name)]
+    gone = drop(database, writer)
+    assert gone is not None
+    assert gone.dropped > 30
+    check(database, writer)
+    with database.read() as session:
+        for name in (first, second):
+            row, left = session.get_one(UsageSession, name), session_records(session, name)
+            cut = row.started_at + timedelta(minutes=6)
+            assert {cut, cut + timedelta(minutes=1)} <= {at(timestamp_ms(record.ts)) for record in left}
+            assert {(record.seq, record.ts) for record in left} <= set(before)
+    # A clock that is set later still dates what is left of the stream, as if all of it were there.
+    writer.set_clock(3_600_000)
+    commit(database, writer.arrivals())
     check(database, writer)
 
 

@@ -22,7 +22,7 @@ from store.ledger import commit_usage
 from store.tables.accounts import Person, Role, RoleGrant
 from store.tables.calendar import Booking, BookingMode, CalendarRow, Due
 from store.tables.charging import Tariff, TariffVersion
-from store.tables.registry import Certificate, Instrument, Org
+from store.tables.registry import Certificate, Instrument, Metering, Org
 from tests.support.usage import LONG_AGO, StreamWriter, add_registry
 from wire.clock import ManualClock, from_ms
 
@@ -102,10 +102,19 @@ class Office:
             for name, value in columns.items():
                 setattr(row, name, value)
 
-    def record(self, writer: StreamWriter) -> None:
-        """Let the ledger take what a meter wrote."""
+    def moved(self) -> str:
+        """From now on the second instrument's agent speaks for the first one; return that agent."""
+        agent = f"a-{self.instruments[1]}"
         with self.database.write() as session:
-            commit_usage(session, writer.arrivals(), self.clock.now_ms(), "test")
+            before = session.get_one(Metering, (self.instrument, LONG_AGO))
+            values = {column.key: getattr(before, column.key) for column in Metering.__table__.columns}
+            session.add(Metering(**(values | {"agent_id": agent, "effective_at": self.now})))
+        return agent
+
+    def record(self, writer: StreamWriter, received_ms: int | None = None) -> None:
+        """Let the ledger take what a meter wrote: now, or (of a meter that wrote into the future) at another time."""
+        with self.database.write() as session:
+            commit_usage(session, writer.arrivals(), received_ms or self.clock.now_ms(), "test")
 
     def advance(self, moment: timedelta) -> None:
         """Let time pass."""

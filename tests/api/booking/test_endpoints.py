@@ -185,12 +185,12 @@ def test_use_is_shown_to_the_host_and_the_county_and_to_a_firm_its_own_part(
     writer = StreamWriter(office.instrument, start_ms=start)
     writer.tick(PowerState.STANDBY, 3600)
     name = writer.run(30, standby_s=0)
-    office.record(writer)
     state = STATE_CODES[PowerState.RUNNING]
     client.parts.series.write(
         [Sample(office.instrument, at, 750_000, state) for at in range(start, start + 7_200_000, 60_000)]
     )
     office.advance(3 * HOUR)
+    office.record(writer)
     with office.work(WORKER) as work:
         match_session(work, name)
     page = manager.get(f"/instruments/{office.instrument}/sessions", params=WINDOW).json()

@@ -29,8 +29,8 @@ def use(office: Office, minutes: float = 40) -> UnbookedUse:
     writer.tick(PowerState.STANDBY, 3600)
     name = writer.run(minutes, standby_s=0)
     writer.tick(PowerState.STANDBY, 3600)
-    office.record(writer)
     office.advance(timedelta(hours=3))
+    office.record(writer)
     with office.work(WORKER) as work:
         match_session(work, name)
         work.session.execute(delete(Due).where(Due.kind == DueKind.MATCH_SESSION.value))

@@ -32,7 +32,7 @@ def metered_run(office: Office, start_h: float, minutes: float, standby_after_h:
     writer.tick(PowerState.STANDBY, start_h * 3600)
     name = writer.run(minutes, standby_s=0)
     writer.tick(PowerState.STANDBY, standby_after_h * 3600)
-    office.record(writer)
+    office.record(writer, writer.now_ms)
     return name
 
 
@@ -122,11 +122,11 @@ def test_completing_waits_for_an_open_session_and_for_its_matching(office: Offic
     writer = StreamWriter(office.instrument, start_ms=to_ms(office.now) + 3_600_000)
     writer.open()
     writer.tick(PowerState.RUNNING, 2 * 3600)
-    office.record(writer)
+    office.record(writer, writer.now_ms)
     office.advance(3 * HOUR)
     assert complete(office, booking_id) == office.now + LOOK_AGAIN
     writer.close(60)
-    office.record(writer)
+    office.record(writer, writer.now_ms)
     assert complete(office, booking_id) == office.now + LOOK_AGAIN
     (name,) = (subject for kind, subject in due_kinds(office) if kind == K.MATCH_SESSION)
     match(office, name)
@@ -138,7 +138,7 @@ def test_who_neither_came_nor_used_it_is_a_no_show(office: Office) -> None:
     booking_id = office.book(FIRM_A)
     writer = StreamWriter(office.instrument, start_ms=to_ms(office.now))
     writer.tick(PowerState.STANDBY, 3 * 3600)
-    office.record(writer)
+    office.record(writer, writer.now_ms)
     office.advance(3 * HOUR)
     assert complete(office, booking_id) is None
     assert office.booking(booking_id).state == S.NO_SHOW
@@ -165,7 +165,7 @@ def test_use_that_is_found_late_voids_a_no_show(office: Office) -> None:
     assert office.booking(booking_id).state == S.NO_SHOW
     writer = StreamWriter(office.instrument, start_ms=to_ms(start) + 3_600_000)
     name = writer.run(30, standby_s=0)
-    office.record(writer)
+    office.record(writer, writer.now_ms)
     match(office, name)
     assert office.booking(booking_id).state == S.COMPLETED
     assert (K.CHARGE_BOOKING, booking_id) in due_kinds(office)
@@ -180,7 +180,7 @@ def test_use_that_comes_after_completion_is_reported_not_lost(office: Office) ->
     complete(office, booking_id)
     writer = StreamWriter(office.instrument, start_ms=to_ms(start) + 4_000_000)
     name = writer.run(30, standby_s=0)
-    office.record(writer)
+    office.record(writer, writer.now_ms)
     match(office, name)
     assert [use.booking_id for use in office.all_of(BookingUse)] == [booking_id]
     assert USE_AFTER_COMPLETION in {found.rule for found in office.all_of(Anomaly)}

@@ -31,7 +31,7 @@ def test_each_night_the_worker_lets_go_what_is_older_than_the_days_that_are_set(
     for writer in (sound, odd):
         name = writer.run(minutes=30)
         with database.write() as session:
-            commit_usage(session, writer.arrivals(), NINE, "gateway:test")
+            commit_usage(session, writer.arrivals(), writer.now_ms, "gateway:test")
         settle(database, name, off_by_ms=1 if writer is odd else 0)
     api_series.write([Sample("xc-h01-01", NINE + at, 700_000, 2) for at in (0, 10 * DAY_MS)])
     clock = ManualClock(NINE + 8 * DAY_MS)  # nine in the morning; the night begins at three

@@ -349,8 +349,8 @@ def use(office: Office) -> UnbookedUse:
     writer.tick(PowerState.STANDBY, 3600)
     name = writer.run(40, standby_s=0)
     writer.tick(PowerState.STANDBY, 3600)
-    office.record(writer)
     office.advance(timedelta(hours=3))
+    office.record(writer)
     with office.work(WORKER) as work:
         match_session(work, name)
     (found,) = office.all_of(UnbookedUse)
