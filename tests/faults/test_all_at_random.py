@@ -3,10 +3,10 @@
 import random
 import time
 
-from edge_agents.trouble import LOSSES
 from tests.faults.conftest import MakeSite
 from tests.faults.grounds import each_on_grounds
 from tests.support.brokers import AnyBroker
+from wire.connection_losses import LOSSES
 
 TORMENT_S = 6
 

@@ -195,7 +195,7 @@ def test_expire_says_what_would_go_and_lets_it_go_only_when_told_to(place):
     writer = StreamWriter("xc-h01-01")
     name = writer.run(minutes=30)
     with place.write() as session:
-        commit_usage(session, writer.arrivals(), NINE, "gateway:test")
+        commit_usage(session, writer.arrivals(), writer.now_ms, "gateway:test")
     settle(place, name)
     tried = told("expire")
     assert (tried["dropped"], tried["done"]) == (29, False)
@@ -212,7 +212,7 @@ def test_a_stream_that_would_not_verify_keeps_all_its_ticks(place):
     writer = StreamWriter("xc-h01-01")
     name = writer.run(minutes=30)
     with place.write() as session:
-        commit_usage(session, writer.arrivals(), NINE, "gateway:test")
+        commit_usage(session, writer.arrivals(), writer.now_ms, "gateway:test")
     settle(place, name, off_by_ms=1)
     answer = run("expire", "--yes")
     assert answer.exit_code == 1
