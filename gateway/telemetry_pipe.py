@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import suppress
 from typing import NamedTuple
 
+from sqlalchemy.orm import Session
+
 from gateway.decode import Place, Rejected, Understood, understand
 from gateway.isolating import one_by_one_where_needed
 from gateway.metrics import SHOWN_FOR_S, GatewayMetrics
@@ -22,13 +24,14 @@ from store.ledger.streams import StreamKey
 from store.quarantine import set_aside
 from store.series import Reading, ReadingsRefused, Sample, SeriesRefused, SeriesStore
 from store.tables.usage import QuarantineReason
-from store.telemetry import ClockUnset, boot_offset, readings_of, samples_of
+from store.telemetry import ClockUnset, boot_offset, clocks_told, offset_since_told, readings_of, samples_of
 from wire.client import Delivery
 from wire.clock import Clock
 from wire.commands import Refused
-from wire.messages import ClockQuality, Telemetry, timestamp_ms
+from wire.messages import ClockQuality, Telemetry, UsageRecord, timestamp_ms
 
 MAX_AHEAD = 10_000
+CLOCKS_FOR_S = 5.0
 
 _Told = tuple[Delivery, str, Telemetry]
 """A message of an agent."""
@@ -65,6 +68,7 @@ class TelemetryPipe:
         # Written, but not yet part of a stream's contiguous prefix: what is lost here at a crash is sent again.
         self._ahead: dict[StreamKey, set[int]] = defaultdict(set)
         self._floors: dict[StreamKey, int] = {}
+        self._clocks: dict[str, tuple[float, list[UsageRecord]]] = {}
         self._floors_lock = threading.Lock()
 
     def note_floor(self, key: StreamKey, first_kept: int) -> None:
@@ -91,18 +95,17 @@ class TelemetryPipe:
                 case Rejected():
                     rejected.append((delivery, outcome))
         if blame is None:
-            allowed, offsets = self._judge(understood, rejected)
+            allowed = self._judge(understood, rejected)
         else:
-            allowed, offsets = [], {}
+            allowed = []
             rejected += [(d, Rejected(agent, QuarantineReason.INVALID, blame, None)) for d, agent, _ in understood]
         points = []
-        for delivery, agent, message in allowed:
-            offset_ms = offsets.get((agent, message.boot))
+        for (delivery, _, message), offset_ms in allowed:
             points.append(_Points(delivery, samples_of(message, offset_ms), readings_of(message, offset_ms)))
         rejected += self._write(points)
         self._checkpoint("series_written")
         self._mark(understood, rejected)
-        self._show_readings(allowed)
+        self._show_readings([told for told, _ in allowed])
         self._metrics.samples.inc(sum(len(of_one.samples) for of_one in points))
         self._metrics.commit_seconds.labels("telemetry").observe(time.monotonic() - started)
 
@@ -115,8 +118,8 @@ class TelemetryPipe:
 
     def _judge(
         self, understood: Sequence[_Told], rejected: list[tuple[Delivery, Rejected]]
-    ) -> tuple[list[_Told], dict[tuple[str, str], int]]:
-        """Return what may be written, and the offsets of boots whose clock was set after these samples."""
+    ) -> list[tuple[_Told, int | None]]:
+        """Return what may be written, each with the offset of its boot where its clock was set after these samples."""
         undated = {(agent, m.boot) for _, agent, m in understood if m.ts_q is ClockQuality.UNSET}
         offsets: dict[tuple[str, str], int] = {}
         with self._database.read() as session:
@@ -126,17 +129,34 @@ class TelemetryPipe:
             for agent, boot in undated:
                 with suppress(ClockUnset):
                     offsets[agent, boot] = boot_offset(session, agent, boot)
+            self._learn_clocks(session, {agent for _, agent, m in understood if m.ts_q is ClockQuality.RTC})
         allowed = []
         for delivery, agent, message in understood:
             refusal = registry.refusal(agent, message.inst)
             if refusal is None and message.ts_q is ClockQuality.UNSET and (agent, message.boot) not in offsets:
                 rejected.append((delivery, Rejected(agent, QuarantineReason.SERIES_REFUSED, ClockUnset.WHY, None)))
             elif refusal is None:
-                allowed.append((delivery, agent, message))
+                allowed.append(((delivery, agent, message), self._offset(agent, message, offsets)))
             else:
                 detail = f"agent {agent} may not report about {message.inst} ({refusal.value}); register the metering"
                 rejected.append((delivery, Rejected(agent, refusal, detail, _place(message))))
-        return allowed, offsets
+        return allowed
+
+    def _offset(self, agent: str, message: Telemetry, offsets: Mapping[tuple[str, str], int]) -> int | None:
+        match message.ts_q:
+            case ClockQuality.UNSET:
+                return offsets[agent, message.boot]
+            case ClockQuality.RTC:
+                return offset_since_told(message, self._clocks[agent][1])
+            case _:
+                return None
+
+    def _learn_clocks(self, session: Session, agents: Iterable[str]) -> None:
+        """Know what agents that nobody compared said of their clocks: not for each batch, they say it seldom."""
+        now = time.monotonic()
+        for agent in agents:
+            if agent not in self._clocks or now - self._clocks[agent][0] > CLOCKS_FOR_S:
+                self._clocks[agent] = (now, clocks_told(session, agent))
 
     def _write(self, points: Sequence[_Points]) -> list[tuple[Delivery, Rejected]]:
         """Write what messages bring; return the messages of which the series will never take some of it."""

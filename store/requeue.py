@@ -18,7 +18,7 @@ from store.ledger.refolding import PARKED
 from store.ledger.streams import StreamKey
 from store.series import Reading, ReadingsRefused, Sample, SeriesRefused, SeriesStore
 from store.tables.usage import Quarantine, UsageRecordRow
-from store.telemetry import ClockUnset, boot_offset, readings_of, samples_of
+from store.telemetry import ClockUnset, boot_offset, clocks_told, offset_since_told, readings_of, samples_of
 from wire.clock import from_ms
 from wire.errors import BadPayload, BadTopic
 from wire.messages import ClockQuality, Telemetry, UsageRecord, decode
@@ -112,8 +112,10 @@ def _points(session: Session, row: Quarantine) -> tuple[list[Sample], list[Readi
         raise _not_understood(error) from None
     _judge(session, topic.agent, topic.tail, message.inst)
     try:
-        is_unset = message.ts_q is ClockQuality.UNSET
-        offset_ms = boot_offset(session, topic.agent, message.boot) if is_unset else None
+        if message.ts_q is ClockQuality.UNSET:
+            offset_ms: int | None = boot_offset(session, topic.agent, message.boot)
+        else:
+            offset_ms = offset_since_told(message, clocks_told(session, topic.agent))
         return samples_of(message, offset_ms), readings_of(message, offset_ms)
     except (ClockUnset, OverflowError) as error:
         raise ReplayRefused(str(error)) from None

@@ -165,6 +165,23 @@ def test_usage_under_the_name_of_a_telemetry_stream_is_set_aside_and_holds_nothi
         assert session.get_one(UsageStream, (writer.agent, writer.stream)).kind == "telemetry"
 
 
+def test_samples_of_a_box_whose_clock_was_hours_ahead_lie_where_they_belong_once_it_says_so(
+    heard, database, series, instruments
+):
+    meter = StreamWriter(instruments[0], start_ms=NINE + 8 * 3_600_000)
+    meter.quality, stream = ClockQuality.RTC, new_ulid()
+    meter.tick(PowerState.STANDBY, 60)
+    ahead = telemetry(instruments[0], stream, 1, meter.now_ms, [700.0]).model_copy(
+        update={"ts_q": ClockQuality.RTC, "boot": meter.boot, "t0_ms": meter.mono_ms}
+    )
+    Unset.set_clock(meter, -8 * 3_600_000)  # type: ignore[arg-type]
+    heard.usage.handle([delivery(up(meter.agent, Channel.USAGE, r.inst), encode(r)) for r in meter.records])
+    late = ahead.model_copy(update={"seq": 2, "t0_ms": meter.mono_ms + 1_000, "ts": timestamp(meter.now_ms + 1_000)})
+    heard.telemetry.handle([sent(meter.agent, one) for one in (ahead, late)])
+    assert set_aside(database) == []
+    assert [sample.at_ms for sample in series.read(instruments[0], 0, END_MS)] == [NINE + 60_000, NINE + 61_000]
+
+
 def test_samples_of_a_box_whose_clock_was_set_afterwards_lie_where_they_belong(heard, database, series, instruments):
     agent, stream, meter = f"a-{instruments[0]}", new_ulid(), Unset(instruments[0])
     early = telemetry(instruments[0], stream, 1, NINE, [700.0]).model_copy(
