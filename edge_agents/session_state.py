@@ -65,6 +65,10 @@ class Sum:
         return Power(avg=round(average, 3), min=self.low_w, max=self.high_w)
 
 
+def _usually_slow(spacings: tuple[int, ...]) -> bool:
+    return len(spacings) >= LEAST_PACE_SAMPLES and median_low(spacings) > SLOW_SPACING_MS
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How often samples really come, whatever the settings say. `spacings` are the newest ones between two samples with
@@ -74,14 +78,18 @@ class Pace:
     spacings: tuple[int, ...] = ()
     was_slow: bool = False
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether samples usually come too seldom now."""
+        return _usually_slow(self.spacings)
+
     def with_samples(self, times: Iterable[int]) -> "Pace":
         """Return the pace with more samples. One late reading, or two, make no meter slow: the usual spacing counts."""
         last, spacings, slow = self.sampled_ms, self.spacings, self.was_slow
         for at in times:
             if last is not None:
                 spacings = (*spacings, at - last)[-PACE_SAMPLES:]
-                if at - last > SLOW_SPACING_MS and len(spacings) >= LEAST_PACE_SAMPLES:
-                    slow = slow or median_low(spacings) > SLOW_SPACING_MS
+                slow = slow or (at - last > SLOW_SPACING_MS and _usually_slow(spacings))
             last = at
         return Pace(last, spacings, slow)
 

@@ -74,7 +74,9 @@ class _Writer:
         start = s.upto_ms if empty else s.from_ms
         session = session_id(self.meter.inst, self.stream, self.next_seq) if opens else s.session
         total = Sum() if empty else s.sum
-        always = (INDICATIVE,) if s.pace.was_slow else self.always
+        # What opens is judged by how often samples come now, not by how seldom they came while nothing ran.
+        slow = s.pace.is_slow if opens else s.pace.was_slow
+        always = (INDICATIVE,) if slow else self.always
         expected = round((s.upto_ms - start) / self.meter.period_ms)
         self.records.append(
             UsageRecord(

@@ -326,6 +326,17 @@ def test_readings_that_come_too_seldom_for_an_invoice_say_so_whatever_the_period
     assert not any("indicative" in record.flags for record in records if record.kind is RecordKind.GAP)
 
 
+def test_a_meter_that_is_read_seldom_while_nothing_runs_and_often_enough_around_a_run_is_good_for_an_invoice() -> None:
+    noon = 12 * 3_600_000
+    times = [*range(0, noon, 3_600_000), *range(noon, noon + 900_000, 10_000)]
+    runs = range(noon + 100_000, noon + 700_000)
+    line = Line(replace(METER, period_ms=10_000, tick_ms=3_600_000), replace(A_PROFILE, max_hole_ms=4_000_000))
+    records = line.feed([Reading(at, 500.0 if at in runs else 0.0) for at in times]).settle()
+    flagged = {record.kind for record in records if "indicative" in record.flags}
+    assert flagged == {RecordKind.TICK}, "of the hours before only"
+    assert {record.kind for record in records if record.session} == {RecordKind.OPEN, RecordKind.CLOSE}
+
+
 POWER = st.sampled_from([0.0, 20.0, 90.0, 500.0, 500.0, None])
 EVENT = st.sampled_from(["", "", "r", "b"])
 PART = st.tuples(st.sampled_from([1000, 5000, 40_000]), st.lists(POWER, max_size=40), EVENT)
