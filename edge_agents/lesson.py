@@ -297,11 +297,12 @@ class Lesson:
 
 
 def _lies_within(label: Label, inside: Sequence[Sample], recorded: tuple[int, int], period_ms: int) -> None:
-    """Raise CannotTeach for an interval that nobody recorded: it was labelled on another day or by another clock."""
-    slack = max(LONGEST_HELD_MS, period_ms)
-    if inside and label.start_ms >= recorded[0] - slack and label.end_ms <= recorded[1] + slack:
+    """Raise CannotTeach for an interval of which nobody recorded a sample, or not even half: it was labelled on another
+    day or by another clock. That labels reach a little beyond the recording is usual."""
+    there_ms = min(label.end_ms, recorded[1] + period_ms) - max(label.start_ms, recorded[0])
+    if inside and 2 * there_ms >= label.end_ms - label.start_ms:
         return
-    what = "lies outside of what was recorded" if inside else "holds no sample"
+    what = "lies mostly outside of what was recorded" if inside else "holds no sample"
     start, end, first, last = (f"{ms / 1000:.15g} s" for ms in (label.start_ms, label.end_ms, *recorded))
     raise CannotTeach(
         f"the interval labelled {label.state.value} from {start} to {end} {what}: "
