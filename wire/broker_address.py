@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from wire.ids import is_host_name
+
 
 @dataclass(frozen=True)
 class BrokerAddress:
@@ -26,13 +28,11 @@ class BrokerAddress:
         parts = urlsplit(url)
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
             raise ValueError(f"broker address {parts.scheme}://… is not mqtt://host:port or mqtts://host:port")
-        try:
-            parts.hostname.encode("idna")
-        except UnicodeError:
+        if not is_host_name(parts.hostname):
             raise ValueError(
                 f"broker address {parts.scheme}://…: {parts.hostname!r} cannot be a host; between its dots stand 1 to"
                 " 63 letters, digits or '-'"
-            ) from None
+            )
         tls = parts.scheme == "mqtts"
         return BrokerAddress(
             host=parts.hostname,

@@ -1,4 +1,4 @@
-"""Ids that travel. Wire ids are lower-case codes; streams and boots are named once, where they are born."""
+"""Names: ids that travel (lower-case codes; streams and boots are named once, where they are born), and hosts."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -36,6 +36,15 @@ def is_wire_id(text: str) -> bool:
 def is_quantity(text: str) -> bool:
     """Whether a further reading may be called this (`QUANTITY`)."""
     return re.fullmatch(QUANTITY, text) is not None
+
+
+def is_host_name(text: str) -> bool:
+    """Whether `text` can be the name or address of a host at all: what lies between two dots is 1 to 63 characters."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def is_stream_id(text: str) -> bool:

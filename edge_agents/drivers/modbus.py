@@ -31,6 +31,7 @@ from edge_agents.drivers.modbus_line import (
 )
 from edge_agents.drivers.modbus_map import Ask, Commissioning, MeterReader, Ratios, WordOrder, load_map
 from wire.clock import Clock
+from wire.ids import is_host_name
 
 log = structlog.get_logger(__name__)
 
@@ -81,10 +82,8 @@ class ModbusParams(BaseModel):
             host, port = port, "502"
         if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
             raise ValueError(f"{host}:{port} is not host:port")
-        try:
-            host.encode("idna")
-        except UnicodeError:
-            raise ValueError(f"{host!r} is no name of a host: between two dots are 1 to 63 characters") from None
+        if not is_host_name(host):
+            raise ValueError(f"{host!r} is no name of a host: between two dots are 1 to 63 characters")
         return LineAddress("rtu_tcp" if self.tcp is None else "tcp", host, int(port), **common)  # type: ignore[arg-type]
 
 

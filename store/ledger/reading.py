@@ -15,7 +15,7 @@ from store.ledger.refolding import (
     STORED,
     Refold,
     StoredRecord,
-    clocks_set,
+    clocks_that_date,
     dates_stay,
     folded_ticks,
     stored_records,
@@ -68,11 +68,9 @@ def session_records(session: Session, session_id: str) -> list[UsageRecord]:
 
 
 def _dated_by(session: Session, found: UsageSession) -> list[UsageRecord]:
-    """The clocks by which a session is dated: those set since it began, until it had been matched."""
     key = (found.agent_id, found.stream)
     upto = session.get_one(UsageStream, key).upto
-    stay_from = dates_stay(session, key).get(found.session_id)
-    return clocks_set(session, key, found.open_seq, upto if stay_from is None else stay_from - 1)
+    return clocks_that_date(session, key, found.session_id, found.open_seq, upto, dates_stay(session, key))
 
 
 def refold(session: Session, agent_id: str, stream: str) -> Iterator[Fault]:

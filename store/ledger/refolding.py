@@ -130,6 +130,14 @@ def clocks_set(session: Session, key: StreamKey, after_seq: int, upto: int) -> l
     return [record for record in records if record is not None and step_of(record) is not None]
 
 
+def clocks_that_date(
+    session: Session, key: StreamKey, name: str, open_seq: int, upto: int, stay: Mapping[str, int]
+) -> list[UsageRecord]:
+    """Return the clocks by which a session is dated: those set since it began, up to `upto`, until it had been matched
+    (`stay`, of `dates_stay`)."""
+    return clocks_set(session, key, open_seq, stay.get(name, upto + 1) - 1)
+
+
 def understood(row: StoredRecord, unparked: frozenset[int]) -> UsageRecord | None:
     """Return the record in a row; None for one that is parked and was not taken in since."""
     return None if row.kind == PARKED and row.seq not in unparked else UsageRecord.model_validate_json(row.payload)

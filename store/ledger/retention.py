@@ -31,6 +31,7 @@ from store.ledger.refolding import (
     Refold,
     StoredRecord,
     clocks_set,
+    clocks_that_date,
     dates_stay,
     stored_records,
     understood,
@@ -244,8 +245,8 @@ def _around_cuts(
         stored = [StoredRecord(*row) for row in rows]
         records = ((understood(row, unparked), row.received_ms) for row in stored)
         mine = [(record, at) for record, at in records if record is not None and record.inst == span.instrument_id]
-        upto = stay.get(span.session_id, head.upto + 1) - 1
-        clocks = clocks_set(session, key, span.open_seq, upto) if span.dated_again else []
+        asked = (span.session_id, span.open_seq, head.upto, stay)
+        clocks = clocks_that_date(session, key, *asked) if span.dated_again else []
         labels = [(timestamp_ms(r.ts), r.seq) for r in relabelled(mine, clocks, span.last_seq)]
         for cut in span.cuts:
             at = next((index for index, (label, _) in enumerate(labels) if label > cut), len(labels) - 1)
